@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+
+// The subcommands. Each prints its result to standard output, and on failure one Error to standard error, and returns the exit code.
+namespace slipstream::app {
+
+struct RunArguments {
+  std::string config;
+  std::optional<std::uint32_t> claim_term;  // Operator's word that this state directory owns that term from now on (E1).
+};
+
+struct InitStandbyArguments {
+  std::string config;
+  std::string primary;      // conninfo of the primary
+  std::string pgdata;       // of the standby to be made
+  std::string slot = "slipstream";
+  std::string user = "postgres";  // Who runs PostgreSQL's programs when we are root.
+  int port = 0;             // The standby's; 0: as copied.
+  std::vector<std::string> settings;  // name=value for the standby's postgresql.auto.conf
+};
+
+struct FenceArguments {
+  std::string config;       // Of the replica: its daemon, or its directory when that is stopped.
+  std::string candidate;
+  std::optional<std::uint32_t> term;  // Absent: one above the highest promised here.
+  bool supersede = false;
+  std::string output;       // File for the evidence; empty: standard output.
+};
+
+struct PromoteArguments {
+  std::string config;
+  std::vector<std::string> evidence;
+  std::optional<std::uint32_t> term;
+  bool sole_survivor = false;
+  bool accept_loss = false;
+  bool supersede = false;
+  bool json = false;
+  int timeout_seconds = 120;
+};
+
+int run_command(const RunArguments& arguments);
+int config_check_command(const std::string& config, bool connect);
+int init_standby_command(const InitStandbyArguments& arguments);
+int status_command(const std::string& config, const std::string& socket, bool json);
+int position_command(const std::string& directory, bool json);
+int fence_command(const FenceArguments& arguments);
+int promote_command(const PromoteArguments& arguments);
+int version_command();
+
+// Prints the error to standard error, "slipstream: " before it, and returns its exit code.
+int report_error(const Error& error);
+
+}  // namespace slipstream::app

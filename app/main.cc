@@ -1,0 +1,129 @@
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "app/commands.h"
+
+namespace slipstream::app {
+namespace {
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done, 1 internal error, 2 command line, 3 configuration, 4 PostgreSQL, 5 directory,\n"
+    "            6 port or DPDK, 7 refused by a safety rule, 8 daemon unreachable, 9 storage failed.\n";
+
+void add_run(CLI::App& app, RunArguments& arguments, int& code) {
+  CLI::App* run = app.add_subcommand("run", "Run this host's daemon, primary or replica as the configuration says");
+  run->add_option("-c,--config", arguments.config, "Configuration file")->required();
+  run->add_option("--claim-term", arguments.claim_term,
+                  "Primary: own this term from now on. Only after its former owner is gone for good or was promoted away");
+  run->footer("Example:\n  slipstream run -c /etc/slipstream/p1.toml\nStops in order on SIGTERM and SIGINT.");
+  run->callback([&] { code = run_command(arguments); });
+}
+
+void add_config(CLI::App& app, std::string& file, bool& connect, int& code) {
+  CLI::App* config = app.add_subcommand("config", "Work with configuration files");
+  config->require_subcommand(1);
+  CLI::App* check = config->add_subcommand("check", "Check a configuration file, and with --connect the primary it names");
+  check->add_option("-c,--config", file, "Configuration file")->required();
+  check->add_flag("--connect", connect, "Also connect to PostgreSQL and check its settings");
+  check->footer("Example:\n  slipstream config check -c /etc/slipstream/p1.toml --connect");
+  check->callback([&] { code = config_check_command(file, connect); });
+}
+
+void add_init_standby(CLI::App& app, InitStandbyArguments& arguments, int& code) {
+  CLI::App* init = app.add_subcommand("init-standby", "Make a replica's directory and its standby from a base backup of the primary");
+  init->add_option("-c,--config", arguments.config, "The replica's configuration file")->required();
+  init->add_option("--primary", arguments.primary, "Connection string of the primary (role with REPLICATION, and superuser or pg_create_physical_replication_slot)")
+      ->required();
+  init->add_option("-D,--pgdata", arguments.pgdata, "Data directory to make for the standby (log_only replicas need none)");
+  init->add_option("--slot", arguments.slot, "The primary's replication slot that keeps WAL for us")->capture_default_str();
+  init->add_option("--port", arguments.port, "Port of the standby");
+  init->add_option("--user", arguments.user, "Run PostgreSQL's programs as this user when started by root")->capture_default_str();
+  init->add_option("--set", arguments.settings, "name=value for the standby's settings; may be repeated");
+  init->footer("Example:\n  slipstream init-standby -c /etc/slipstream/a.toml --primary 'host=db1 user=replicator dbname=postgres' -D /var/lib/postgresql/15/a");
+  init->callback([&] { code = init_standby_command(arguments); });
+}
+
+void add_status(CLI::App& app, std::string& config, std::string& socket, bool& json, int& code) {
+  CLI::App* status = app.add_subcommand("status", "What the daemon is doing: positions, lag, who counts, whom commits wait for");
+  auto* source = status->add_option_group("source");
+  source->add_option("-c,--config", config, "The daemon's configuration file");
+  source->add_option("--socket", socket, "Its control socket");
+  source->require_option(1);
+  status->add_flag("--json", json, "As JSON");
+  status->footer("Example:\n  slipstream status -c /etc/slipstream/p1.toml\n  slipstream status -c /etc/slipstream/p1.toml --json | jq .primary.replicas");
+  status->callback([&] { code = status_command(config, socket, json); });
+}
+
+void add_position(CLI::App& app, std::string& directory, bool& json, int& code) {
+  CLI::App* position = app.add_subcommand("position", "What a stopped replica's directory holds: epoch of its last byte, positions");
+  position->add_option("directory", directory, "The replica's directory")->required();
+  position->add_flag("--json", json, "As JSON, with everything a promotion compares");
+  position->footer("Example:\n  slipstream position /var/lib/slipstream/a");
+  position->callback([&] { code = position_command(directory, json); });
+}
+
+void add_fence(CLI::App& app, FenceArguments& arguments, int& code) {
+  CLI::App* fence = app.add_subcommand("fence", "Make a replica promise a new term to a candidate, and print what it holds as evidence");
+  fence->add_option("-c,--config", arguments.config, "The replica's configuration file")->required();
+  fence->add_option("--candidate", arguments.candidate, "Name of the node that is to be promoted")->required();
+  fence->add_option("--term", arguments.term, "The new term (default: one above the highest promised here)");
+  fence->add_flag("--supersede", arguments.supersede, "Take back a promise made to another candidate of the same term");
+  fence->add_option("-o,--output", arguments.output, "Write the evidence to this file");
+  fence->footer("From then on the replica acknowledges nothing to the old primary.\n"
+                "Example, on each surviving replica but the candidate a:\n  slipstream fence -c b.toml --candidate a -o b.evidence");
+  fence->callback([&] { code = fence_command(arguments); });
+}
+
+void add_promote(CLI::App& app, PromoteArguments& arguments, int& code) {
+  CLI::App* promote = app.add_subcommand("promote", "The primary is gone: fence, compare a recovery set, replay all that is durable, promote the standby here");
+  promote->add_option("-c,--config", arguments.config, "This replica's configuration file; its daemon and standby run")->required();
+  promote->add_option("--evidence", arguments.evidence, "Evidence of another member (from `slipstream fence`); may be repeated");
+  promote->add_option("--term", arguments.term, "The new term (default: the one that the evidence was fenced for)");
+  promote->add_flag("--sole-survivor", arguments.sole_survivor, "Go on although the members present are no majority");
+  promote->add_flag("--accept-loss", arguments.accept_loss, "Go on without a recovery set: acknowledged commits may be missing");
+  promote->add_flag("--supersede", arguments.supersede, "Take back a promise made to another candidate of the same term");
+  promote->add_option("--timeout", arguments.timeout_seconds, "Seconds to wait for the standby's replay")->capture_default_str();
+  promote->add_flag("--json", arguments.json, "Print the result as JSON");
+  promote->footer("Example:\n  slipstream promote -c a.toml --evidence b.evidence\n"
+                  "Never use pg_ctl promote: the standby may be behind what its replica acknowledged.");
+  promote->callback([&] { code = promote_command(arguments); });
+}
+
+}  // namespace
+
+int main_with(int argc, char** argv) {
+  CLI::App app{"slipstream: synchronous PostgreSQL replicas over DPDK"};
+  app.require_subcommand(1);
+  app.footer(kExitCodes);
+  int code = 0;
+  RunArguments run;
+  InitStandbyArguments init;
+  FenceArguments fence;
+  PromoteArguments promote;
+  std::string config, socket, directory;
+  bool connect = false, json = false;
+  add_run(app, run, code);
+  add_config(app, config, connect, code);
+  add_init_standby(app, init, code);
+  add_status(app, config, socket, json, code);
+  add_position(app, directory, json, code);
+  add_fence(app, fence, code);
+  add_promote(app, promote, code);
+  app.add_subcommand("version", "Print the version")->callback([&] { code = version_command(); });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    return app.exit(problem) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  return code;
+}
+
+}  // namespace slipstream::app
+
+int main(int argc, char** argv) {
+  try {
+    return slipstream::app::main_with(argc, argv);
+  } catch (const std::exception& problem) {
+    return slipstream::app::report_error({slipstream::ExitCode::kInternal, problem.what(), "", ""});
+  }
+}

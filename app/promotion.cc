@@ -1,0 +1,204 @@
+#include "app/promotion.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <tuple>
+
+#include "ack/quorum.h"
+
+namespace slipstream::app {
+namespace {
+
+Error refused(std::string what, std::string remedy) { return {ExitCode::kRefused, std::move(what), "promote", std::move(remedy)}; }
+
+// Under which epoch the byte at `at` is held: the map up to counted_end, the tail's own epoch beyond it (E5).
+Epoch label_at(const node::Evidence& evidence, Lsn at) {
+  Epoch label;
+  for (const node::EpochEntry& entry : evidence.epoch_map)
+    if (entry.begin <= at) label = std::max(label, entry.epoch);
+  return at < evidence.counted_end ? std::max(label, evidence.held_epoch) : label;
+}
+
+// The first position at which digests of the same range differ.
+std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidence& b) {
+  std::map<std::pair<std::uint64_t, std::uint64_t>, Digest128> known;
+  for (const wal::BlockDigest& block : a.blocks) known[{block.range.begin.value, block.range.end.value}] = block.digest;
+  std::optional<Lsn> first;
+  for (const wal::BlockDigest& block : b.blocks) {
+    const auto it = known.find({block.range.begin.value, block.range.end.value});
+    if (it != known.end() && it->second != block.digest) first = std::min(first.value_or(block.range.begin), block.range.begin);
+  }
+  return first;
+}
+
+std::optional<Error> check_same_history(const node::Evidence& own, const node::Evidence& other) {
+  if (other.system != own.system)
+    return refused(fmt::format("the evidence of {} is of another cluster (system identifier {}, here {})", other.name, other.system.value, own.system.value),
+                   "take the evidence of this cluster's members");
+  if (other.promise.epoch.term != own.promise.epoch.term || other.promise.candidate != own.name)
+    return refused(fmt::format("{} has promised term {} to {}, not term {} to {}", other.name, other.promise.epoch.term,
+                               other.promise.candidate.empty() ? "a running primary" : other.promise.candidate, own.promise.epoch.term, own.name),
+                   fmt::format("fence it for this promotion: slipstream fence --term {} --candidate {}, on {}; --supersede if the other promotion was given up",
+                               own.promise.epoch.term, own.name, other.name));
+  return std::nullopt;
+}
+
+const node::PolicyRecord& latest_policy(const node::Evidence& own, std::span<const node::Evidence> others) {
+  const node::PolicyRecord* latest = &own.policy;
+  for (const node::Evidence& other : others)
+    if (other.policy.version > latest->version) latest = &other.policy;
+  return *latest;
+}
+
+}  // namespace
+
+Json evidence_json(const node::Evidence& e) {
+  Json map = Json::array(), blocks = Json::array(), members = Json::array();
+  for (const auto& entry : e.epoch_map)
+    map.push_back({{"term", entry.epoch.term}, {"incarnation", entry.epoch.incarnation}, {"begin", to_string(entry.begin)},
+                   {"timeline", entry.timeline.value}, {"identity", to_string(entry.identity.value)}});
+  for (const auto& block : e.blocks)
+    blocks.push_back({to_string(block.range.begin), to_string(block.range.end), to_string(Random128{block.digest.high, block.digest.low})});
+  for (const auto& member : e.policy.members)
+    members.push_back({{"name", member.name}, {"number", member.id.value}, {"log_id", to_string(member.log_id.value)}});
+  return {{"format", "slipstream evidence 1"},
+          {"name", e.name},
+          {"number", e.id.value},
+          {"log_id", to_string(e.log_id.value)},
+          {"system", std::to_string(e.system.value)},
+          {"timeline", e.timeline.value},
+          {"promised_term", e.promise.epoch.term},
+          {"promised_incarnation", e.promise.epoch.incarnation},
+          {"promised_identity", to_string(e.promise.identity.value)},
+          {"promised_to", e.promise.candidate},
+          {"held_term", e.held_epoch.term},
+          {"held_incarnation", e.held_epoch.incarnation},
+          {"counted_end", to_string(e.counted_end)},
+          {"log_begin", to_string(e.log_begin)},
+          {"durable_end", to_string(e.durable_end)},
+          {"final_end", to_string(e.final_end)},
+          {"standby_ready", e.standby_ready},
+          {"log_only", e.log_only},
+          {"epoch_map", map},
+          {"policy", {{"version", e.policy.version}, {"text", e.policy.text}, {"members", members}}},
+          {"blocks", blocks}};
+}
+
+std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std::string& where) {
+  const auto bad = [&](const std::string& what) {
+    return std::unexpected(Error{ExitCode::kUsage, what, where, "give files that `slipstream fence` or `slipstream position --json` wrote"});
+  };
+  if (!json.is_object() || json.value("format", "") != "slipstream evidence 1") return bad("not an evidence file");
+  const auto lsn = [](const Json& value) {
+    const auto parsed = parse_lsn(value.get<std::string>());
+    if (!parsed) throw std::invalid_argument("bad position");
+    return *parsed;
+  };
+  const auto bits = [](const Json& value) {
+    const auto parsed = parse_random128(value.get<std::string>());
+    if (!parsed) throw std::invalid_argument("bad identity");
+    return *parsed;
+  };
+  try {
+    node::Evidence e;
+    e.name = json.at("name");
+    e.id = NodeId{json.at("number").get<std::uint16_t>()};
+    e.log_id = LogId{bits(json.at("log_id"))};
+    e.system = SystemId{std::stoull(json.at("system").get<std::string>())};
+    e.timeline = TimelineId{json.at("timeline")};
+    e.promise = {{json.at("promised_term"), json.at("promised_incarnation")}, Identity{bits(json.at("promised_identity"))}, json.at("promised_to")};
+    e.held_epoch = {json.at("held_term"), json.at("held_incarnation")};
+    e.counted_end = lsn(json.at("counted_end"));
+    e.log_begin = lsn(json.at("log_begin"));
+    e.durable_end = lsn(json.at("durable_end"));
+    e.final_end = lsn(json.at("final_end"));
+    e.standby_ready = json.at("standby_ready");
+    e.log_only = json.at("log_only");
+    for (const Json& entry : json.at("epoch_map"))
+      e.epoch_map.push_back({{entry.at("term"), entry.at("incarnation")}, lsn(entry.at("begin")), TimelineId{entry.at("timeline")},
+                             Identity{bits(entry.at("identity"))}});
+    const Json& policy = json.at("policy");
+    e.policy.version = policy.at("version");
+    e.policy.text = policy.at("text");
+    for (const Json& member : policy.at("members"))
+      e.policy.members.push_back({member.at("name"), NodeId{member.at("number").get<std::uint16_t>()}, LogId{bits(member.at("log_id"))}});
+    for (const Json& block : json.at("blocks")) {
+      const Random128 digest = bits(block.at(2));
+      e.blocks.push_back({{lsn(block.at(0)), lsn(block.at(1))}, {digest.high, digest.low}});
+    }
+    return e;
+  } catch (const std::exception& problem) {
+    return bad(fmt::format("damaged evidence: {}", problem.what()));
+  }
+}
+
+bool better_log(const node::Evidence& a, const node::Evidence& b) {
+  if (const auto difference = first_difference(a, b)) {
+    const Epoch of_a = label_at(a, *difference), of_b = label_at(b, *difference);
+    if (of_a != of_b) return of_a > of_b;
+  }
+  return a.durable_end > b.durable_end;
+}
+
+std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, std::span<const node::Evidence> others,
+                                                   const PromotionOptions& options) {
+  PromotionPlan plan{own.promise.epoch.term, own.durable_end, {own.name}, {}, ""};
+  for (const node::Evidence& other : others) {
+    if (other.log_id == own.log_id || std::ranges::count(plan.present, other.name))
+      return std::unexpected(refused(fmt::format("the evidence of {} was given twice", other.name), "give each member's evidence once"));
+    if (auto problem = check_same_history(own, other)) return std::unexpected(*problem);
+    plan.present.push_back(other.name);
+  }
+
+  const node::PolicyRecord& record = latest_policy(own, others);
+  std::vector<ack::Member> members;
+  std::vector<NodeId> present;
+  for (const node::MemberRecord& member : record.members) {
+    members.push_back({member.id, member.name});
+    const auto answered = [&](const node::Evidence& e) { return e.id == member.id && e.log_id == member.log_id; };
+    // A log that the durable member list does not know (a directory made anew) is no recovery member (Q4).
+    if (answered(own) || std::ranges::any_of(others, answered)) present.push_back(member.id);
+    else plan.missing.push_back(member.name);
+  }
+  const auto policy = ack::Policy::parse(record.text, members);
+  const bool recovers = policy && !policy->empty() && ack::is_recovery_set(*policy, present);
+  if (!recovers) {
+    const std::string why = record.version == 0 ? "no policy was ever made durable here" : policy && policy->empty() ? "the policy is empty, so nothing was promised"
+                            : fmt::format("of the policy's members only {} are here, and {} could have acknowledged commits without them",
+                                          fmt::join(plan.present, ", "), fmt::join(plan.missing, ", "));
+    if (!options.accept_loss) {
+      std::string sets;
+      if (policy && !policy->empty())
+        for (const auto& set : ack::minimal_recovery_sets(*policy, members)) {
+          std::vector<std::string> names;
+          for (const NodeId id : set)
+            for (const ack::Member& member : members)
+              if (member.id == id) names.push_back(member.name);
+          sets += fmt::format("{}({})", sets.empty() ? "" : " or ", fmt::join(names, ", "));
+        }
+      return std::unexpected(refused(
+          fmt::format("no recovery set: {}", why),
+          fmt::format("fence the members of {} and give their evidence with --evidence FILE; or --accept-loss, which may lose acknowledged commits",
+                      sets.empty() ? "the cluster" : sets)));
+    }
+    plan.may_be_missing = fmt::format("{}: commits acknowledged after {} may be missing", why, to_string(plan.end));
+  }
+  if (2 * present.size() <= members.size() && !options.sole_survivor && !options.accept_loss)
+    return std::unexpected(refused(
+        fmt::format("{} of {} members are here: no majority, so a second promotion elsewhere could not be excluded", present.size(), members.size()),
+        fmt::format("bring evidence of {}; or --sole-survivor, if you are sure that none of them is promoted", fmt::join(plan.missing, ", "))));
+  for (const node::Evidence& other : others)
+    if (better_log(other, own))
+      return std::unexpected(refused(fmt::format("{} holds the better log (durable to {}, here {})", other.name, to_string(other.durable_end), to_string(own.durable_end)),
+                                     fmt::format("promote {} instead", other.name)));
+  if (own.log_only || !own.standby_ready)
+    return std::unexpected(refused(fmt::format("{} has no standby that can start from its log", own.name),
+                                   "copy its log to a member that has one, or make one with init-standby"));
+  return plan;
+}
+
+}  // namespace slipstream::app

@@ -1,0 +1,156 @@
+#include "app/status.h"
+
+#include <fmt/format.h>
+
+namespace slipstream::app {
+namespace {
+
+double to_us(Duration d) { return static_cast<double>(d.ns) / 1000.0; }
+
+Json ends_json(const ack::Ends& ends) {
+  Json out;
+  for (const ack::Level level : ack::kAllLevels) out[std::string(ack::to_string(level))] = to_string(ends[level]);
+  return out;
+}
+
+Json replica_json(const node::ReplicaView& replica) {
+  Json lag;
+  for (const ack::Level level : ack::kAllLevels) {
+    const auto& q = replica.lag[static_cast<std::size_t>(level)];
+    lag[std::string(ack::to_string(level))] = {{"p50", to_us(q.p50)}, {"p99", to_us(q.p99)}, {"count", q.count}};
+  }
+  return {{"name", replica.name},
+          {"number", replica.id.value},
+          {"state", replica.state},
+          {"reason", replica.reason},
+          {"in_policy", replica.in_policy},
+          {"counts", replica.counts},
+          {"candidate", replica.candidate},
+          {"standby_ready", replica.standby_ready},
+          {"log_only", replica.log_only},
+          {"ends", ends_json(replica.ends)},
+          {"final_end", to_string(replica.final_end)},
+          {"sent_end", to_string(replica.sent_end)},
+          {"last_heard_us", to_us(replica.last_heard)},
+          {"round_trip_us", to_us(replica.round_trip)},
+          {"frames_sent", replica.frames_sent},
+          {"bytes_sent", replica.bytes_sent},
+          {"bytes_resent", replica.bytes_resent},
+          {"lag_us", lag}};
+}
+
+Json primary_json(const node::PrimaryView& view) {
+  Json replicas = Json::array();
+  for (const auto& replica : view.replicas) replicas.push_back(replica_json(replica));
+  return {{"state", view.state},
+          {"reason", view.reason},
+          {"system", std::to_string(view.system.value)},
+          {"timeline", view.timeline.value},
+          {"epoch", to_string(view.epoch)},
+          {"counted_by_postgres", view.counted_by_postgres},
+          {"synchronous_standby_names", view.synchronous_standby_names},
+          {"flushed_end", to_string(view.flushed_end)},
+          {"valid_end", to_string(view.valid_end)},
+          {"shipped_end", to_string(view.shipped_end)},
+          {"confirmed_end", to_string(view.confirmed_end)},
+          {"slot_end", to_string(view.slot_end)},
+          {"committed", ends_json(view.committed)},
+          {"policy", view.policy},
+          {"policy_version", view.policy_version},
+          {"waiting_for", view.waiting_for},
+          {"replicas", replicas}};
+}
+
+Json replica_self_json(const node::ReplicaSelfView& view) {
+  return {{"state", view.state},
+          {"reason", view.reason},
+          {"system", std::to_string(view.system.value)},
+          {"timeline", view.timeline.value},
+          {"log_id", to_string(view.log_id.value)},
+          {"held_epoch", to_string(view.held_epoch)},
+          {"promised_epoch", to_string(view.promised_epoch)},
+          {"promised_to", view.promised_to},
+          {"policy", view.policy},
+          {"log_begin", to_string(view.log_begin)},
+          {"received_end", to_string(view.received_end)},
+          {"synced_end", to_string(view.synced_end)},
+          {"durable_end", to_string(view.durable_end)},
+          {"final_end", to_string(view.final_end)},
+          {"fed_end", to_string(view.fed_end)},
+          {"applied_end", to_string(view.applied_end)},
+          {"primary_flushed_end", to_string(view.primary_flushed_end)},
+          {"standby_connected", view.standby_connected},
+          {"standby_ready", view.standby_ready},
+          {"log_only", view.log_only},
+          {"bytes_received", view.bytes_received},
+          {"bytes_duplicate", view.bytes_duplicate}};
+}
+
+std::string text(const Json& json, const char* key) { return json.value(key, ""); }
+
+std::string primary_table(const Json& view) {
+  std::string out = fmt::format("state      {}{}\nepoch      {}   timeline {}   system {}\n", text(view, "state"),
+                                text(view, "reason").empty() ? "" : ": " + text(view, "reason"), text(view, "epoch"),
+                                view.value("timeline", 0), text(view, "system"));
+  out += fmt::format("positions  flushed {}   shipped {}   confirmed {}\n", text(view, "flushed_end"), text(view, "shipped_end"),
+                     text(view, "confirmed_end"));
+  const Json& committed = view["committed"];
+  out += fmt::format("committed  received {}   durable {}   applied {}\n", text(committed, "received"), text(committed, "durable"),
+                     text(committed, "applied"));
+  out += fmt::format("policy     {} (version {})\n", text(view, "policy").empty() ? "none: asynchronous" : text(view, "policy"),
+                     view.value("policy_version", 0));
+  for (const Json& sentence : view["waiting_for"]) out += fmt::format("           commits wait: {}\n", sentence.get<std::string>());
+  out += fmt::format("\n{:<12} {:<12} {:<7} {:>13} {:>13} {:>13} {:>21} {:>21}\n", "replica", "state", "counts", "received", "durable",
+                     "applied", "durable lag p50/p99", "applied lag p50/p99");
+  for (const Json& replica : view["replicas"]) {
+    const Json& ends = replica["ends"];
+    const auto lag = [&](const char* level) {
+      const Json& q = replica["lag_us"][level];
+      return q.value("count", 0) == 0 ? std::string("-") : fmt::format("{:.0f} / {:.0f} us", q.value("p50", 0.0), q.value("p99", 0.0));
+    };
+    out += fmt::format("{:<12} {:<12} {:<7} {:>13} {:>13} {:>13} {:>21} {:>21}\n", text(replica, "name"), text(replica, "state"),
+                       replica.value("counts", false) ? "yes" : "no", text(ends, "received"), text(ends, "durable"), text(ends, "applied"),
+                       lag("durable"), lag("applied"));
+    if (!text(replica, "reason").empty()) out += fmt::format("             {}\n", text(replica, "reason"));
+  }
+  return out;
+}
+
+std::string replica_table(const Json& view) {
+  std::string out = fmt::format("state      {}{}\nepoch      held {}   promised {}{}   timeline {}   system {}\n", text(view, "state"),
+                                text(view, "reason").empty() ? "" : ": " + text(view, "reason"), text(view, "held_epoch"),
+                                text(view, "promised_epoch"),
+                                text(view, "promised_to").empty() ? "" : " to " + text(view, "promised_to"), view.value("timeline", 0),
+                                text(view, "system"));
+  out += fmt::format("log        begins {}   received {}   durable {}   final {}\n", text(view, "log_begin"), text(view, "received_end"),
+                     text(view, "durable_end"), text(view, "final_end"));
+  out += fmt::format("standby    {}   fed {}   applied {}\n",
+                     view.value("log_only", false) ? "none (log_only)" : view.value("standby_connected", false) ? "connected" : "not connected",
+                     text(view, "fed_end"), text(view, "applied_end"));
+  out += fmt::format("policy     {}\n", text(view, "policy").empty() ? "not known yet" : text(view, "policy"));
+  return out;
+}
+
+}  // namespace
+
+Json status_json(const node::Snapshot& snapshot) {
+  Json out{{"name", snapshot.name}, {"role", snapshot.role}};
+  if (snapshot.role == "primary") out["primary"] = primary_json(snapshot.primary);
+  else out["replica"] = replica_self_json(snapshot.replica);
+  out["frames"] = snapshot.verdicts;
+  return out;
+}
+
+std::string status_table(const Json& status) {
+  std::string out = fmt::format("node       {} ({})\n", text(status, "name"), text(status, "role"));
+  out += text(status, "role") == "primary" ? primary_table(status["primary"]) : replica_table(status["replica"]);
+  std::string refused;
+  for (const auto& [verdict, count] : status["frames"].items())
+    if (verdict != "accepted" && verdict != "duplicate" && count.get<std::uint64_t>() > 0)
+      refused += fmt::format("{}{} {}", refused.empty() ? "" : ", ", verdict, count.get<std::uint64_t>());
+  if (status.contains("warnings"))
+    for (const Json& warning : status["warnings"]) out += fmt::format("warning    {}\n", warning.get<std::string>());
+  return out + (refused.empty() ? "" : fmt::format("refused    {}\n", refused));
+}
+
+}  // namespace slipstream::app

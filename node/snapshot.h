@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ack/level.h"
+#include "base/ids.h"
+#include "base/lsn.h"
+#include "base/time.h"
+
+// What a node shows of itself: plain values, copied out of it between turns. Status, metrics and tests read this and nothing else.
+namespace slipstream::node {
+
+struct LagQuantiles {
+  Duration p50{};
+  Duration p99{};
+  std::uint64_t count = 0;
+};
+
+struct ReplicaView {
+  NodeId id;
+  std::string name;
+  std::string state;      // "unreachable", "handshake", "comparing", "catching_up", "streaming", "refused"
+  std::string reason;     // Why, in plain words, when not streaming. (the refusal's text, "the WAL you need is gone: …")
+  bool in_policy = false;
+  bool counts = false;
+  bool candidate = false;
+  bool standby_ready = false;
+  bool log_only = false;
+  ack::Ends ends;
+  Lsn final_end;
+  Lsn sent_end;
+  Duration last_heard{};  // Ago.
+  Duration round_trip{};
+  std::uint64_t frames_sent = 0;
+  std::uint64_t bytes_sent = 0;       // Payload.
+  std::uint64_t bytes_resent = 0;     // Payload sent again.
+  std::array<LagQuantiles, ack::kLevels> lag;  // Since start.
+};
+
+struct PrimaryView {
+  std::string state;   // "no_database", "recording_epoch", "running", "superseded", "mismatch", "wal_gone"
+  std::string reason;
+  SystemId system;
+  TimelineId timeline;
+  Epoch epoch;
+  bool counted_by_postgres = true;  // R2
+  std::string synchronous_standby_names;
+  Lsn flushed_end;
+  Lsn valid_end;
+  Lsn shipped_end;
+  Lsn confirmed_end;
+  Lsn slot_end;
+  ack::Ends committed;
+  std::string policy;
+  std::uint64_t policy_version = 0;
+  std::vector<std::string> waiting_for;  // One sentence per unmet term, at level durable; empty when nothing is waited for.
+  std::vector<ReplicaView> replicas;
+};
+
+struct ReplicaSelfView {
+  std::string state;   // "waiting_for_primary", "comparing", "receiving", "fenced", "refused", "no_space"
+  std::string reason;
+  SystemId system;
+  TimelineId timeline;
+  LogId log_id;
+  Epoch held_epoch;
+  Epoch promised_epoch;
+  std::string promised_to;  // Candidate's name.
+  std::string policy;
+  Lsn log_begin;
+  Lsn received_end;
+  Lsn synced_end;
+  Lsn durable_end;
+  Lsn final_end;
+  Lsn fed_end;
+  Lsn applied_end;
+  Lsn primary_flushed_end;
+  bool standby_connected = false;
+  bool standby_ready = false;
+  bool log_only = false;
+  std::uint64_t bytes_received = 0;
+  std::uint64_t bytes_duplicate = 0;
+};
+
+struct Snapshot {
+  std::string name;
+  std::string role;  // "primary" or "replica"
+  PrimaryView primary;     // When role is primary.
+  ReplicaSelfView replica; // When role is replica.
+  std::map<std::string, std::uint64_t> verdicts;  // Refused and accepted frames by verdict name.
+};
+
+}  // namespace slipstream::node

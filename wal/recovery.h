@@ -1,0 +1,32 @@
+#pragma once
+
+#include <expected>
+#include <optional>
+#include <span>
+
+#include "base/error.h"
+#include "base/lsn.h"
+#include "wal/scanner.h"
+#include "wal/timeline.h"
+
+namespace slipstream::wal {
+
+// Where recovery reads our own segments from. Implemented over files (wal/io) and by the simulator.
+class SegmentSource {
+ public:
+  virtual ~SegmentSource() = default;
+  // Reads up to out.size() bytes at `at`, within one segment. 0: there is no such segment, or it ends before `at`.
+  virtual std::size_t read(Lsn at, std::span<std::byte> out) = 0;
+};
+
+struct Recovered {
+  Lsn durable_end;        // End of the last complete, valid record reachable from `begin`.
+  Lsn last_record_begin;  // For the scanner that goes on from durable_end. 0: none.
+  ScanFault stopped_by = ScanFault::kEnd;
+};
+
+// What a log holds after a crash: the valid prefix from `begin` (a record's start or a page's) and nothing more. Replicas acknowledge
+// durable ends at record ends only, so this is never below an end that was acknowledged (docs/decisions).
+Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start, Scanner::Expect expect);
+
+}  // namespace slipstream::wal
