@@ -9,6 +9,8 @@
 
 namespace slipstream::ack {
 
+constexpr std::size_t kReplicasMax = 16;  // In one cluster, so in one policy too.
+
 // How far a byte has come on a replica. PostgreSQL waits for them as remote_write, on (flush), remote_apply.
 enum class Level : std::uint8_t {
   kReceived,  // Verified, in the memory of the replica's daemon.

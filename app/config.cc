@@ -150,7 +150,7 @@ std::optional<Error> check_whole(const Config& config) {
   const auto primaries = std::count_if(config.nodes.begin(), config.nodes.end(),
                                        [](const NodeConfig& node) { return node.role == Role::kPrimary; });
   if (primaries != 1) return error(fmt::format("there must be exactly one [[node]] with role = \"primary\", not {}", primaries));
-  if (config.replicas().size() > 16) return error("at most 16 replicas are supported");
+  if (config.replicas().size() > 8) return error("at most 8 replicas are supported");
   std::vector<ack::Member> members;
   for (const NodeConfig* node : config.replicas()) members.push_back({node->number, node->name});
   if (const auto policy = ack::Policy::parse(config.policy, members); !policy) {

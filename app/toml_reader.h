@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#define TOML_HEADER_ONLY 1
 #include <toml++/toml.h>
 
 #include "base/error.h"

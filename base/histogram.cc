@@ -8,7 +8,7 @@ namespace slipstream {
 
 int Histogram::bucket_of(std::uint64_t ns) {
   if (ns < (1u << kSubBits)) return static_cast<int>(ns);
-  const int exponent = std::bit_width(ns) - 1 - kSubBits;
+  const int exponent = static_cast<int>(std::bit_width(ns)) - 1 - kSubBits;
   const int bucket = ((exponent + 1) << kSubBits) + static_cast<int>((ns >> exponent) & ((1u << kSubBits) - 1));
   return std::min(bucket, kBuckets - 1);
 }

@@ -10,6 +10,7 @@
 #include "ack/policy.h"
 #include "base/ids.h"
 #include "base/time.h"
+#include "node/held.h"
 #include "node/io.h"
 #include "node/snapshot.h"
 #include "node/state_file.h"
@@ -29,7 +30,7 @@ struct PrimaryOptions {
 
 // The primary's daemon without its IO: ships flushed WAL to every replica, confirms it, gathers acknowledgements into the policy's quorum,
 // and says what may be reported to PostgreSQL.
-// Guarantees: (1) report() never exceeds min(committed end, valid_end) and never falls. (R1)
+// Guarantees: (1) report() never exceeds min(committed end, valid_end) and never falls over one connection. (R1)
 //   (2) Nothing is shipped beyond flushed_end, and nothing called confirmed before PostgreSQL's own stream, or a second reading of files that flushed_end has
 //   passed, had the same digest. (C1, C2) (3) Its epoch is durable before any frame carries it. (E1) (4) Once superseded it reports nothing more. (E2)
 // Ownership: `ring` (a power of two of at least 4 MiB) and `catch_up_memory` are the driver's memory, registered with its reader, used by this node alone.
@@ -41,6 +42,7 @@ class PrimaryNode {
 
   // Inputs.
   void on_upstream(const UpstreamEvent& event, Instant now);
+  bool wants_upstream() const;  // False while more chunks wait to be read than should: leave events where they are.
   [[nodiscard]] protocol::Verdict on_frame(std::span<const std::byte> frame, Instant now);
   void on_disk(DiskDone done, Instant now);  // Completion of a read or persist of ours.
   void on_deadline(Instant now);
@@ -52,6 +54,7 @@ class PrimaryNode {
   Report report() const;
   Lsn slot_end() const;   // 0: leave the slot alone.
   bool take_reconnect();  // True once after a mismatch: the connection must be made anew. (C2)
+  PrimaryHeld& held() { return held_; }  // For step().
   Instant deadline() const;  // When on_deadline() wants to be called at the latest.
 
   std::span<const ack::Member> peers() const;
@@ -60,6 +63,7 @@ class PrimaryNode {
  private:
   struct Impl;  // Composed of small machines; see primary_node.cc.
   std::unique_ptr<Impl> impl_;
+  PrimaryHeld held_;
 };
 
 }  // namespace slipstream::node

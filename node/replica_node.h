@@ -10,6 +10,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "node/held.h"
 #include "node/io.h"
 #include "node/snapshot.h"
 #include "node/state_file.h"
@@ -65,14 +66,18 @@ class ReplicaNode {
   void on_disk(DiskDone done, Instant now);  // Completion of a write, read, persist or history of ours.
   void on_standby(const StandbyEvent& event, Instant now);
   void on_deadline(Instant now);
+  // Retention: the log may begin at `wanted` from now on. Goes no further than what was fed and what recovery starts from; segments below log_begin() may be removed.
+  void raise_log_begin(Lsn wanted);
+  Lsn log_begin() const;  // Durable.
 
   // Outputs.
   bool next_frame(NodeId peer, std::size_t frame_bytes_max, OutFrame& out, Instant now);
-  std::optional<WriteOp> next_write();
+  std::optional<WriteOp> next_write(Instant now);
   std::optional<ReadOp> next_read();
   std::optional<PersistOp> next_persist();
   std::optional<KeepHistoryOp> next_history();
   Release release() const;
+  ReplicaHeld& held() { return held_; }  // For step().
   Instant deadline() const;
 
   // Promotion (driven by the operator over the control socket; each is followed by persisting).
@@ -82,6 +87,7 @@ class ReplicaNode {
   // True once the promise is durable and everything received has been made durable: evidence() is final then.
   bool fenced() const;
   Evidence evidence() const;  // Without blocks: the driver adds them from the files.
+  bool released() const;
   void release_everything();  // P5: feed all that is durable, after a fence.
   void mark_promoted();       // P5: persisted; the log takes no primary any more.
 
@@ -90,6 +96,7 @@ class ReplicaNode {
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
+  ReplicaHeld held_;
 };
 
 }  // namespace slipstream::node

@@ -41,7 +41,7 @@ struct ReplicaView {
 };
 
 struct PrimaryView {
-  std::string state;   // "no_database", "recording_epoch", "running", "superseded", "mismatch", "wal_gone"
+  std::string state;   // "no_database", "recording_epoch", "running", "superseded", "mismatch", "lost_wal", "other_cluster", "other_segment_size", "older_timeline"
   std::string reason;
   SystemId system;
   TimelineId timeline;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -68,15 +69,15 @@ struct State {
 
   // Replica.
   LogId log_id;
-  Lsn log_begin;            // First byte kept. A segment's start.
-  Lsn scan_begin;           // A record's start (or log_begin) at or below every acknowledged durable end: recovery starts here.
+  Lsn log_begin;   // First byte kept. A segment's start.
+  Lsn scan_begin;  // A record's start (or log_begin) at or below every acknowledged durable end: recovery starts here.
   bool scan_begin_is_record = false;
-  Epoch held_epoch;         // E5
-  Lsn counted_end;          // E5
-  Lsn final_end;            // C3
+  Epoch held_epoch;            // E5
+  Lsn counted_end;             // E5
+  Lsn final_end;               // C3
   bool standby_ready = false;  // Q2
   bool log_only = false;
-  bool promoted = false;    // A promotion from this log was completed: it is history now.
+  bool promoted = false;  // A promotion from this log was completed: it is history now.
   std::vector<EpochEntry> epoch_map;
   std::vector<Tail> tails;
   std::optional<ReplacementIntent> replacement;
@@ -85,6 +86,8 @@ struct State {
   // Both.
   Promise promise;
   PolicyRecord policy;
+  // Primary: a change that is not yet durable on replicas satisfying both (Q5).
+  std::optional<PolicyRecord> pending_policy;
 
   // Primary.
   Epoch own_epoch;
@@ -96,7 +99,8 @@ struct State {
   bool operator==(const State&) const = default;
 };
 
-// Versioned, checksummed, tagged fields with a must-understand bit; unknown ones without that bit are kept out but skipped.
+// Versioned, checksummed, tagged fields with a must-understand bit; unknown ones without that bit are kept out but
+// skipped.
 std::vector<std::byte> encode(const State& state);
 std::expected<State, Error> decode_state(std::span<const std::byte> file, std::string_view path);
 

@@ -9,7 +9,8 @@ class RoundTrip {
  public:
   void on_sample(Duration sample);
   Duration smoothed() const { return smoothed_; }
-  // After this long without an answer something was lost: smoothed + 4 deviations, between 1 ms and 200 ms; 10 ms before the first sample.
+  // After this long without an answer something was lost: smoothed + 4 deviations, between 1 ms and 200 ms; 10 ms
+  // before the first sample.
   Duration probe_timeout() const;
 
  private:

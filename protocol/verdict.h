@@ -9,25 +9,25 @@ namespace slipstream::protocol {
 // What became of a frame. Anything but kAccepted and kDuplicate changed no state; drivers count each under its name.
 enum class Verdict : std::uint8_t {
   kAccepted,
-  kDuplicate,        // Nothing new in it.
-  kTruncated,        // Shorter than its header says.
-  kOversized,        // Longer than its header says, or than a frame may be.
-  kMagic,            // Not one of our frames.
-  kVersion,          // A format version we do not speak.
-  kUnknownKind,      // Unknown, and must be understood.
-  kSkipped,          // Unknown, and need not be understood.
-  kReservedBits,     // A reserved bit or field is not zero.
-  kChecksum,         // Header or batch digest differs.
+  kDuplicate,     // Nothing new in it.
+  kTruncated,     // Shorter than its header says.
+  kOversized,     // Longer than its header says, or than a frame may be.
+  kMagic,         // Not one of our frames.
+  kVersion,       // A format version we do not speak.
+  kUnknownKind,   // Unknown, and must be understood.
+  kSkipped,       // Unknown, and need not be understood.
+  kReservedBits,  // A reserved bit or field is not zero.
+  kChecksum,      // Header or batch digest differs.
   kOtherCluster,
   kOtherStream,
-  kUnknownNode,      // Source or destination is not who it should be.
+  kUnknownNode,  // Source or destination is not who it should be.
   kStaleEpoch,
-  kFutureEpoch,      // An epoch no handshake has introduced.
+  kFutureEpoch,  // An epoch no handshake has introduced.
   kOtherSession,
-  kBadRange,         // A range that wraps, is empty, or leaves the window.
-  kBadAck,           // Acknowledges what was never sent, or falls.
-  kBadField,         // Another field out of its range.
-  kUnexpected,       // Well formed, but not in this state.
+  kBadRange,    // A range that wraps, is empty, or leaves the window.
+  kBadAck,      // Acknowledges what was never sent, or falls.
+  kBadField,    // Another field out of its range.
+  kUnexpected,  // Well formed, but not in this state.
 };
 constexpr std::size_t kVerdicts = 20;
 std::string_view to_string(Verdict verdict);

@@ -22,6 +22,7 @@ class SegmentSource {
 struct Recovered {
   Lsn durable_end;        // End of the last complete, valid record reachable from `begin`.
   Lsn last_record_begin;  // For the scanner that goes on from durable_end. 0: none.
+  Scanner::Start next_start = Scanner::Start::kRecord;  // How a scanner goes on from durable_end.
   ScanFault stopped_by = ScanFault::kEnd;
 };
 

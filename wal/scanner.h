@@ -43,7 +43,8 @@ class Scanner {
  public:
   // `begin` is a record's start (kRecord), or a page's (kPage: the continuation of an earlier record is skipped, unverified,
   // and the first record's xl_prev is taken as it is).
-  enum class Start : std::uint8_t { kRecord, kPage };
+  // kSwitched: right behind an XLOG_SWITCH record, so the rest of the segment is skipped.
+  enum class Start : std::uint8_t { kRecord, kPage, kSwitched };
 
   struct Expect {
     SystemId system;          // 0: take it from the first long header.
@@ -56,13 +57,53 @@ class Scanner {
   void on_bytes(std::span<const std::byte> bytes);
   void restart(Lsn begin, Start start);  // Forgets the fault. valid_end() does not fall.
 
-  Lsn scanned_end() const;  // Next byte wanted; at a fault, the offending record's or page's start.
-  Lsn valid_end() const;
-  Lsn record_begin() const; // Start of the last complete record (what the next one's xl_prev must be); 0 before the first.
-  std::uint64_t records() const;
-  ScanFault fault() const;
-  std::uint16_t page_magic() const;  // 0 before the first page header.
-  // private state: to be designed.
+  Lsn scanned_end() const { return at_; }  // Next byte wanted; at a fault, where the offending page or record was seen.
+  Lsn valid_end() const { return valid_end_; }
+  Lsn record_begin() const { return record_begin_; }  // Start of the last complete record (the next one's xl_prev); 0 before the first.
+  std::uint64_t records() const { return records_; }
+  Start next_start() const { return ended_by_switch_ ? Start::kSwitched : Start::kRecord; }  // To go on from valid_end() elsewhere.
+  ScanFault fault() const { return fault_; }
+  std::uint16_t page_magic() const { return magic_; }  // 0 before the first page header.
+
+ private:
+  enum class State : std::uint8_t { kPageHeader, kRecordHeader, kRecordBody, kPadding, kSkipContinuation, kSkipSegment };
+
+  std::size_t take_page_header(std::span<const std::byte> bytes);
+  std::size_t take_record_header(std::span<const std::byte> bytes);
+  std::size_t take_record_body(std::span<const std::byte> bytes);
+  std::size_t skip(std::span<const std::byte> bytes);
+  std::size_t fill(std::span<const std::byte> bytes, std::size_t wanted);
+  ScanFault check_page_header();
+  ScanFault check_record_header();
+  void finish_record();
+  void begin_record();
+  std::uint64_t left_on_page() const { return kPageBytes - at_.value % kPageBytes; }
+
+  SegmentLayout layout_;
+  Expect expect_;
+  Lsn at_;
+  Lsn valid_end_;
+  Lsn record_begin_{};
+  std::uint64_t records_ = 0;
+  std::uint16_t magic_ = 0;
+  ScanFault fault_ = ScanFault::kNone;
+  TimelineId page_timeline_{};
+
+  State state_ = State::kPageHeader;
+  State after_page_ = State::kRecordHeader;  // What the bytes behind the page header are.
+  std::array<std::byte, 40> page_held_{};    // A page header that arrives in pieces.
+  std::array<std::byte, 24> held_{};         // A record header that arrives in pieces, perhaps on two pages.
+  std::size_t held_bytes_ = 0;
+  bool at_page_start_ = true;       // The scan began at this page: its continuation is skipped, unverified.
+  Lsn current_begin_{};             // Of the record being read.
+  std::uint64_t body_left_ = 0;     // Bytes of it still to come, without page headers (and of a skipped continuation).
+  std::uint32_t wanted_crc_ = 0;
+  Crc32c crc_;
+  std::array<std::byte, 20> crc_header_{};  // The header up to its crc, digested after the body.
+  std::uint32_t continuation_ = 0;  // What the page behind a straddling header says remains of the record; 0: it does not straddle.
+  std::size_t continued_from_ = 0;  // Bytes of the header before that page.
+  bool is_switch_ = false;
+  bool ended_by_switch_ = false;  // The last complete record was one.
 };
 
 // "13".."18" for a known page magic, empty otherwise.

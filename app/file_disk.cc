@@ -1,0 +1,135 @@
+#include "app/file_disk.h"
+
+#include <spdlog/spdlog.h>
+
+#include <array>
+#include <cstdlib>
+
+#include "wal/io/files.h"
+
+namespace slipstream::app {
+namespace {
+
+wal::TimelineHistory history_of(TimelineId timeline, const std::string& content) {
+  auto parsed = wal::TimelineHistory::parse(timeline, content);
+  return parsed ? std::move(*parsed) : wal::TimelineHistory(timeline);
+}
+
+[[noreturn]] void storage_failed(const std::string& what) {
+  spdlog::critical("{}; ending, because what was durable is no longer known. After the storage is well again, start the daemon: it recovers and fetches what is missing", what);
+  std::_Exit(static_cast<int>(ExitCode::kStorage));
+}
+
+node::DiskStatus status_of(wal::io::IoStatus status) {
+  switch (status) {
+    case wal::io::IoStatus::kOk: return node::DiskStatus::kOk;
+    case wal::io::IoStatus::kMissing: return node::DiskStatus::kMissing;
+    case wal::io::IoStatus::kNoSpace: return node::DiskStatus::kNoSpace;
+    case wal::io::IoStatus::kFailed: return node::DiskStatus::kFailed;
+  }
+  return node::DiskStatus::kFailed;
+}
+
+}  // namespace
+
+FileDisk::FileDisk(FileDiskOptions options)
+    : options_(std::move(options)),
+      layout_(options_.segment_size),
+      reader_(ring_, options_.wal_directory, layout_, history_of(options_.timeline, options_.history)) {
+  if (options_.writes) writer_.emplace(ring_, options_.wal_directory, layout_, options_.timeline, options_.wake);
+  thread_ = std::thread([this] { slow_thread(); });
+}
+
+FileDisk::~FileDisk() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+bool FileDisk::submit_read(const node::ReadOp& op) { return reader_.submit(op.id, op.range, op.into, op.bulk); }
+
+bool FileDisk::submit_write(const node::WriteOp& op) {
+  CHECK(writer_.has_value());
+  return writer_->submit(op.id, op.at, op.bytes);
+}
+
+void FileDisk::queue(Slow&& slow) {
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(slow));
+  }
+  changed_.notify_all();
+}
+
+bool FileDisk::submit_persist(node::PersistOp&& op) {
+  queue({op.id, options_.state_path, std::move(op.content), std::nullopt, ""});
+  return true;
+}
+
+bool FileDisk::submit_history(node::KeepHistoryOp&& op) {
+  const auto bytes = std::as_bytes(std::span(op.content.data(), op.content.size()));
+  queue({op.id, options_.wal_directory / wal::history_file_name(op.timeline), {bytes.begin(), bytes.end()}, op.timeline, op.content});
+  return true;
+}
+
+void FileDisk::slow_thread() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+    if (queue_.empty()) return;  // What was asked for is done also when stopping.
+    Slow slow = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    if (auto kept = wal::io::durable_replace(slow.path, slow.content); !kept) storage_failed(kept.error().message());
+    lock.lock();
+    done_.push_back(std::move(slow));
+    any_done_.store(true, std::memory_order_release);
+    lock.unlock();
+    options_.wake();
+    lock.lock();
+  }
+}
+
+std::size_t FileDisk::complete(std::span<node::DiskDone> done) {
+  std::size_t count = 0;
+  if (any_done_.load(std::memory_order_acquire)) {
+    const std::lock_guard lock(mutex_);
+    while (!done_.empty() && count < done.size()) {
+      const Slow slow = std::move(done_.front());
+      done_.pop_front();
+      if (slow.timeline) {
+        reader_.set_history(history_of(*slow.timeline, slow.history));
+        if (writer_) writer_->set_timeline(*slow.timeline);
+      }
+      done[count++] = {slow.id, node::DiskStatus::kOk};
+    }
+    any_done_.store(!done_.empty(), std::memory_order_release);
+  }
+  if (writer_) writer_->go_on();
+  const auto add = [&](const wal::io::IoDone& each) {
+    if (each.status == wal::io::IoStatus::kFailed && writer_) storage_failed("reading or writing the log failed");
+    done[count++] = {each.id, status_of(each.status)};
+  };
+  while (count < done.size()) {
+    const auto failed = reader_.next_failed();
+    if (!failed) break;
+    add(*failed);
+  }
+  while (writer_ && count < done.size()) {
+    const auto failed = writer_->next_failed();
+    if (!failed) break;
+    add(*failed);
+  }
+  std::array<wal::io::IoRing::Completion, 64> completions;
+  const std::size_t ended = ring_.reap(std::span(completions).first(std::min(completions.size(), done.size() - count)));
+  for (std::size_t i = 0; i < ended; ++i) {
+    const bool read = (completions[i].user & wal::io::SegmentReader::kUserMark) != 0;
+    if (const auto each = read ? reader_.on_completion(completions[i]) : writer_->on_completion(completions[i])) add(*each);
+  }
+  return count;
+}
+
+}  // namespace slipstream::app

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "base/spsc_ring.h"
+#include "node/io.h"
+#include "wal/io/io_ring.h"
+#include "wal/io/segment_reader.h"
+#include "wal/io/segment_writer.h"
+
+namespace slipstream::app {
+
+struct FileDiskOptions {
+  std::filesystem::path wal_directory;
+  std::filesystem::path state_path;
+  ByteCount segment_size;
+  TimelineId timeline;
+  std::string history;    // Of the timeline; empty on timeline 1.
+  bool writes = false;    // A replica's own log.
+  std::function<void()> wake;
+};
+
+// The node's disk over real files: segments through one io_uring, the state file and timeline histories through a thread that may wait. A failed durable write ends the process: what memory
+// says is durable would no longer be true; restart, recover, fetch again.
+class FileDisk : public node::Disk {
+ public:
+  explicit FileDisk(FileDiskOptions options);
+  ~FileDisk() override;
+
+  void register_memory(std::span<const std::span<std::byte>> regions) { ring_.register_memory(regions); }
+  const std::string& note() const { return ring_.note(); }
+
+  bool submit_read(const node::ReadOp& op) override;
+  bool submit_write(const node::WriteOp& op) override;
+  bool submit_persist(node::PersistOp&& op) override;
+  bool submit_history(node::KeepHistoryOp&& op) override;
+  std::size_t complete(std::span<node::DiskDone> done) override;
+
+ private:
+  struct Slow {
+    std::uint32_t id = 0;
+    std::filesystem::path path;
+    std::vector<std::byte> content;
+    std::optional<TimelineId> timeline;  // A history: reader and writer go over to it when it is kept.
+    std::string history;
+  };
+  void slow_thread();
+  void queue(Slow&& slow);
+
+  FileDiskOptions options_;
+  wal::SegmentLayout layout_;
+  wal::io::IoRing ring_;
+  wal::io::SegmentReader reader_;
+  std::optional<wal::io::SegmentWriter> writer_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Slow> queue_;  // Guarded by mutex_.
+  std::deque<Slow> done_;   // Guarded by mutex_.
+  std::atomic<bool> any_done_{false};
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace slipstream::app

@@ -1,0 +1,150 @@
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "app/control.h"
+#include "app/daemon.h"
+#include "app/file_disk.h"
+#include "app/mailbox.h"
+#include "app/memory.h"
+#include "app/network.h"
+#include "app/status.h"
+#include "dataplane/idle.h"
+#include "node/step.h"
+#include "postgres/sql_session.h"
+#include "postgres/upstream.h"
+#include "wal/io/files.h"
+
+namespace slipstream::app {
+namespace {
+
+constexpr std::size_t kCatchUpBytesPerReplica = 2u << 20;
+
+// What the identity of a primary is bound to: this machine and this data directory (E1).
+std::string machine_of(const std::string& data_directory) {
+  std::string id;
+  std::ifstream("/etc/machine-id") >> id;
+  struct stat info{};
+  const bool known = stat(data_directory.c_str(), &info) == 0;
+  return fmt::format("{} {}", id, known ? info.st_ino : 0);
+}
+
+std::expected<node::State, Error> load_or_make_state(const std::filesystem::path& path, const postgres::PrimaryFacts& facts, std::optional<std::uint32_t> claim_term) {
+  const std::string machine = machine_of(facts.data_directory);
+  node::State state;
+  if (std::filesystem::exists(path)) {
+    const auto content = wal::io::read_file(path);
+    if (!content) return std::unexpected(content.error());
+    auto decoded = node::decode_state(*content, path.string());
+    if (!decoded) return std::unexpected(decoded.error());
+    state = std::move(*decoded);
+  }
+  const bool fresh = state.identity.value.none();
+  const auto bad = [&](std::string what, std::string remedy) { return std::unexpected(Error{ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)}); };
+  if (!fresh && state.role != node::State::Role::kPrimary) return bad("this is a replica's directory, not a primary's", "correct primary.state_directory");
+  if (!fresh && state.system.value != 0 && state.system != facts.system)
+    return bad(fmt::format("this state belongs to the cluster with system identifier {}, PostgreSQL's is {}", state.system.value, facts.system.value), "point conninfo at the right server, or use another state_directory");
+  if (!fresh && state.machine != machine && !claim_term)
+    return bad("this state was made on another machine or for another data directory", "if this server is the only primary now: slipstream run -c FILE --claim-term N, N above every term in use (slipstream status of a replica shows it)");
+  if (claim_term && !fresh && *claim_term <= state.own_epoch.term)
+    return bad(fmt::format("term {} is not above the {} that is owned here", *claim_term, state.own_epoch.term), "name a higher term");
+  if (fresh || claim_term) {
+    state.role = node::State::Role::kPrimary;
+    state.identity = Identity{{random_u64(), random_u64()}};
+    state.own_epoch = {claim_term.value_or(1), 0};
+    state.superseded = false;
+  }
+  state.machine = machine;
+  return state;
+}
+
+std::string read_history(const std::filesystem::path& wal, TimelineId timeline) {
+  if (timeline.value <= 1) return "";
+  const auto content = wal::io::read_file(wal / wal::history_file_name(timeline));
+  return content ? std::string(reinterpret_cast<const char*>(content->data()), content->size()) : "";
+}
+
+}  // namespace
+
+std::uint64_t random_u64() {
+  std::uint64_t value = 0;
+  CHECK(getrandom(&value, sizeof value, 0) == sizeof value);
+  return value;
+}
+
+std::expected<void, Error> run_primary(const Config& config, std::optional<std::uint32_t> claim_term, const std::atomic<bool>& stop) {
+  const std::filesystem::path state_directory = config.primary.state_directory;
+  std::error_code ignored;
+  std::filesystem::create_directories(state_directory, ignored);
+  auto lock = wal::io::DirectoryLock::acquire(state_directory);
+  if (!lock) return std::unexpected(lock.error());
+
+  auto session = postgres::SqlSession::connect(config.primary.conninfo, config.primary.application_name + "_check");
+  if (!session) return std::unexpected(session.error());
+  const auto facts = postgres::check_primary(*session);
+  if (!facts) return std::unexpected(facts.error());
+  if (auto slot = postgres::ensure_slot(*session, config.primary.slot); !slot) return std::unexpected(slot.error());
+  const wal::SegmentLayout layout(facts->segment_size);
+  const std::filesystem::path wal_directory = config.primary.wal_directory.empty() ? std::filesystem::path(facts->data_directory) / "pg_wal" : std::filesystem::path(config.primary.wal_directory);
+  if (auto fit = wal::io::check_wal_directory(wal_directory, layout); !fit) return std::unexpected(fit.error());
+  auto state = load_or_make_state(state_directory / "state", *facts, claim_term);
+  if (!state) return std::unexpected(state.error());
+
+  auto port = open_network(config);
+  if (!port) return std::unexpected(port.error());
+
+  dataplane::Waker waker;
+  const auto wake = [&waker] { waker.notify(); };
+  Memory ring(config.runtime.ring.value), catch_up(kCatchUpBytesPerReplica * std::max<std::size_t>(1, config.replicas().size()));
+  FileDisk disk({wal_directory, state_directory / "state", facts->segment_size, facts->timeline, read_history(wal_directory, facts->timeline), false, wake});
+  const std::span<std::byte> regions[] = {ring.span(), catch_up.span()};
+  disk.register_memory(regions);
+  if (!disk.note().empty()) spdlog::warn("{}", disk.note());
+
+  node::PrimaryOptions options;
+  options.id = config.self().number, options.name = config.name, options.policy = config.policy;
+  for (const NodeConfig* replica : config.replicas()) options.replicas.push_back({replica->number, replica->name});
+  options.random_seed = random_u64();
+  node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
+  postgres::PostgresUpstream upstream({config.primary.conninfo, config.primary.application_name, config.primary.slot, facts->system, wake});
+
+  Mailbox mailbox(wake);
+  auto control = ControlServer::start(config.runtime.control_socket, [&](const Json& request) -> std::expected<Json, Error> {
+    if (request["command"] != "status") return std::unexpected(Error{ExitCode::kUsage, "a primary's daemon does not know this command", request["command"].get<std::string>(), "status"});
+    Json status = status_json(mailbox.call([&] { return node.snapshot(dataplane::monotonic_now()); }));
+    status["warnings"] = Json::array();
+    if (const auto problem = upstream.problem()) status["warnings"].push_back("PostgreSQL: " + problem->message());
+    if (!disk.note().empty()) status["warnings"].push_back(disk.note());
+    return status;
+  });
+  if (!control) return std::unexpected(control.error());
+  spdlog::info("primary {}: system {}, timeline {}, policy \"{}\", WAL in {}", config.name, facts->system.value, facts->timeline.value, config.policy, wal_directory.string());
+
+  dataplane::IdleStrategy idle(config.runtime.idle == "spin" ? dataplane::IdleStrategy::Mode::kSpin : dataplane::IdleStrategy::Mode::kAdaptive);
+  dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
+  std::string state_shown;
+  Instant looked{};
+  dataplane::run_loop(
+      [&](Instant now) {
+        const bool worked = node::step(node, **port, disk, upstream, now) | mailbox.drain();
+        if (now - looked > seconds(1)) {
+          looked = now;
+          const node::PrimaryView view = node.snapshot(now).primary;
+          std::string shown = view.state + (view.reason.empty() ? "" : ": " + view.reason);
+          for (const auto& replica : view.replicas) shown += fmt::format("; {} {}{}", replica.name, replica.state, replica.state == "refused" ? " (" + replica.reason + ")" : "");
+          if (shown != state_shown) spdlog::info("{}", state_shown = shown);
+        }
+        return worked;
+      },
+      idle, waker, stop);
+  control->reset();
+  mailbox.close();
+  spdlog::info("primary {}: stopped in order", config.name);
+  return {};
+}
+
+}  // namespace slipstream::app

@@ -1,0 +1,194 @@
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+#include "app/control.h"
+#include "app/daemon.h"
+#include "app/file_disk.h"
+#include "app/mailbox.h"
+#include "app/memory.h"
+#include "app/network.h"
+#include "app/promotion.h"
+#include "app/replica_directory.h"
+#include "app/status.h"
+#include "dataplane/idle.h"
+#include "node/step.h"
+#include "postgres/feed.h"
+
+namespace slipstream::app {
+namespace {
+
+constexpr std::size_t kCompareBytes = 64u << 10;
+
+// A log_only replica has no standby.
+class NoStandby : public node::Standby {
+ public:
+  bool next_event(node::StandbyEvent&) override { return false; }
+  void release(const node::Release&) override {}
+};
+
+std::uint32_t server_version_of(std::uint64_t page_magic) {
+  const auto version = wal::version_of_magic(static_cast<std::uint16_t>(page_magic));
+  return version.empty() ? 150000 : static_cast<std::uint32_t>(std::strtoul(version.data(), nullptr, 10)) * 10000;
+}
+
+std::string read_history(const ReplicaDirectory& directory) {
+  const auto content = wal::io::read_file(directory.wal() / wal::history_file_name(directory.state.timeline));
+  return content ? std::string(reinterpret_cast<const char*>(content->data()), content->size()) : "";
+}
+
+std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& config, const ReplicaDirectory& directory, std::function<void()> wake) {
+  if (config.replica.log_only) return std::make_unique<NoStandby>();
+  postgres::FeedOptions options{config.replica.feed.socket_directory, config.replica.feed.port, config.replica.feed.allow_users, directory.wal(), directory.state.segment_size,
+                                directory.state.system, directory.state.timeline, directory.state.log_begin, server_version_of(directory.state.page_magic), std::move(wake)};
+  auto feed = postgres::FeedServer::start(std::move(options));
+  if (!feed) return std::unexpected(feed.error());
+  return std::move(*feed);
+}
+
+// Answers the control socket. Everything about the node is asked of the data thread.
+class ReplicaControl {
+ public:
+  ReplicaControl(const Config& config, const ReplicaDirectory& directory, node::ReplicaNode& node, Mailbox& mailbox, const FileDisk& disk)
+      : config_(config), directory_(directory), node_(node), mailbox_(mailbox), disk_(disk) {}
+
+  std::expected<Json, Error> answer(const Json& request) {
+    const std::string command = request["command"];
+    if (command == "status") return status();
+    if (command == "fence") return fence(request);
+    if (command == "release") return release();
+    if (command == "promoted") return promoted();
+    return std::unexpected(Error{ExitCode::kUsage, "a replica's daemon does not know this command", command, "status, fence, release, promoted"});
+  }
+
+ private:
+  static Instant now() { return dataplane::monotonic_now(); }
+
+  Json status() {
+    Json out = status_json(mailbox_.call([&] { return node_.snapshot(now()); }));
+    out["warnings"] = Json::array();
+    if (!disk_.note().empty()) out["warnings"].push_back(disk_.note());
+    return out;
+  }
+
+  std::expected<Json, Error> fence(const Json& request) {
+    const std::string candidate = request.value("candidate", "");
+    const bool supersede = request.value("supersede", false);
+    const auto done = mailbox_.call([&]() -> std::expected<void, Error> {
+      const node::Promise promise = node_.evidence().promise;
+      const std::uint32_t usual = promise.candidate == candidate ? promise.epoch.term : promise.epoch.term + 1;
+      return node_.fence(request.value("term", usual), candidate, supersede, now());
+    });
+    if (!done) return std::unexpected(done.error());
+    for (int i = 0; i < 3000; ++i) {
+      if (mailbox_.call([&] { return node_.fenced(); })) {
+        node::Evidence evidence = mailbox_.call([&] { return node_.evidence(); });
+        add_blocks(evidence, directory_.wal(), directory_.state.segment_size);
+        return evidence_json(evidence);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return std::unexpected(Error{ExitCode::kStorage, "what was received did not become durable within 30 s", config_.name, "look at the replica's disk; the fence itself stands"});
+  }
+
+  std::expected<Json, Error> release() {
+    const auto evidence = mailbox_.call([&] { return node_.evidence(); });
+    if (evidence.promise.candidate != config_.name)
+      return std::unexpected(Error{ExitCode::kRefused, "this replica is not fenced for its own promotion", config_.name, "slipstream promote does that first"});
+    mailbox_.call([&] { return node_.release_everything(), true; });
+    return Json{{"end", to_string(evidence.durable_end)}};
+  }
+
+  std::expected<Json, Error> promoted() {
+    mailbox_.call([&] { return node_.mark_promoted(), true; });
+    return Json::object();
+  }
+
+  const Config& config_;
+  const ReplicaDirectory& directory_;
+  node::ReplicaNode& node_;
+  Mailbox& mailbox_;
+  const FileDisk& disk_;
+};
+
+// Once a second: segments that neither the standby nor a reader nor replica.keep wants are removed.
+void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby, const node::ReplicaSelfView& view) {
+  auto* feed = dynamic_cast<postgres::FeedServer*>(&standby);
+  const std::uint64_t needed = feed ? std::min(feed->needed_from().value, view.final_end.value) : view.final_end.value;
+  if (feed && !view.standby_connected) return;  // Its next start tells what it needs.
+  const std::uint64_t keep_from = needed > config.replica.keep.value ? needed - config.replica.keep.value : 0;
+  const auto layout = directory.layout();
+  if (wal::io::remove_segments_before(directory.wal(), layout, Lsn{keep_from}) > 0 && feed) feed->set_log_begin(layout.segment_begin(Lsn{keep_from}));
+}
+
+}  // namespace
+
+std::expected<void, Error> run_replica(const Config& config, const std::atomic<bool>& stop) {
+  auto directory = ReplicaDirectory::open(config.replica.directory);
+  if (!directory) return std::unexpected(directory.error());
+  auto port = open_network(config);
+  if (!port) return std::unexpected(port.error());
+
+  dataplane::Waker waker;
+  const auto wake = [&waker] { waker.notify(); };
+  Memory ring(config.runtime.ring.value), compare(kCompareBytes);
+  load_last_block(*directory, ring.span());
+  FileDisk disk({directory->wal(), directory->state_file(), directory->state.segment_size, directory->state.timeline, read_history(*directory), true, wake});
+  const std::span<std::byte> regions[] = {compare.span()};
+  disk.register_memory(regions);
+  if (!disk.note().empty()) spdlog::warn("{}", disk.note());
+  auto standby = start_feed(config, *directory, wake);
+  if (!standby) return std::unexpected(standby.error());
+
+  node::ReplicaOptions options;
+  options.id = config.self().number, options.name = config.name, options.primary = config.primary_node()->number, options.log_only = config.replica.log_only;
+  node::ReplicaNode node(options, directory->state, directory->recovered, ring.span(), compare.span(), dataplane::monotonic_now());
+
+  Mailbox mailbox(wake);
+  ReplicaControl answers(config, *directory, node, mailbox, disk);
+  auto control = ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
+  if (!control) return std::unexpected(control.error());
+  spdlog::info("replica {}: system {}, log from {} to {}", config.name, directory->state.system.value, to_string(directory->state.log_begin), to_string(directory->recovered.durable_end));
+
+  std::atomic<bool> loop_ended{false};
+  std::thread keeper([&] {
+    while (!loop_ended) {
+      for (int i = 0; i < 10 && !loop_ended; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      if (!loop_ended) keep_within_bounds(config, *directory, **standby, mailbox.call([&] { return node.snapshot(dataplane::monotonic_now()).replica; }));
+    }
+  });
+  dataplane::IdleStrategy idle(config.runtime.idle == "spin" ? dataplane::IdleStrategy::Mode::kSpin : dataplane::IdleStrategy::Mode::kAdaptive);
+  dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
+  std::string state_shown;
+  Instant looked{};
+  dataplane::run_loop(
+      [&](Instant now) {
+        const bool worked = node::step(node, **port, disk, **standby, options.primary, now) | mailbox.drain();
+        if (now - looked > seconds(1)) {
+          looked = now;
+          const node::ReplicaSelfView view = node.snapshot(now).replica;
+          const std::string shown = view.state + (view.reason.empty() ? "" : ": " + view.reason);
+          if (shown != state_shown) spdlog::info("{}", state_shown = shown);
+        }
+        return worked;
+      },
+      idle, waker, stop);
+  // An orderly stop makes everything received durable (R3): a few more turns, without the network's news.
+  for (int i = 0; i < 1000; ++i) {
+    const node::ReplicaSelfView view = node.snapshot(dataplane::monotonic_now()).replica;
+    if (view.synced_end >= view.received_end) break;
+    node::step(node, **port, disk, **standby, options.primary, dataplane::monotonic_now());
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  loop_ended = true;
+  mailbox.close();
+  keeper.join();
+  control->reset();
+  spdlog::info("replica {}: stopped in order", config.name);
+  return {};
+}
+
+}  // namespace slipstream::app

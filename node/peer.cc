@@ -1,0 +1,415 @@
+#include "node/peer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/digest.h"
+
+namespace slipstream::node {
+namespace {
+
+using protocol::RefuseReason;
+using protocol::Verdict;
+
+constexpr Duration kRetry = milliseconds(100);
+constexpr Duration kRefusedRetry = seconds(2);
+constexpr Duration kUnreachable = milliseconds(1000);
+constexpr std::uint32_t kHistoryPiece = 1024;
+constexpr std::size_t kRepairSlots = 2;  // Kept free of catch-up, so that a repair from files never waits for it.
+
+}  // namespace
+
+Peer::Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory, std::uint32_t first_operation)
+    : member_(std::move(member)), facts_(facts), log_(log), memory_(memory), first_operation_(first_operation), slots_(memory.size() / kSlotBytes) {
+  CHECK(slots_.size() >= 2 * kRepairSlots && slots_.size() < 256);
+}
+
+protocol::FrameHeader Peer::header(Instant now, Lsn position) {
+  protocol::FrameHeader h;
+  h.cluster = facts_.system;
+  h.source = facts_.id;
+  h.destination = member_.id;
+  h.session = session_;
+  h.packet_number = ++packet_number_;
+  h.epoch = facts_.epoch;
+  h.timeline = facts_.timeline;
+  h.position = position;
+  h.flushed_end = facts_.flushed_end;
+  h.confirmed_end = facts_.confirmed_end;
+  h.sent_at = static_cast<std::uint64_t>(now.ns);
+  return h;
+}
+
+void Peer::drop_session() {
+  if (sender_) frames_before_ += sender_->counters().frames_sent, bytes_before_ += sender_->counters().bytes_sent, resent_before_ += sender_->counters().bytes_resent;
+  state_ = State::kIdle;
+  sender_.reset();
+  streaming_ = false;
+  control_.clear();
+  // What is being read was asked for before: it says nothing of the files as they are in the next session.
+  for (Slot& slot : slots_) slot.use = slot.use == Slot::Use::kReading || slot.use == Slot::Use::kForgotten ? Slot::Use::kForgotten : Slot::Use::kFree;
+}
+
+void Peer::on_new_epoch(Instant now) {
+  session_ = {};
+  reason_.clear();
+  begin_handshake(now);
+}
+
+void Peer::begin_handshake(Instant now) {
+  if (!facts_.running || facts_.superseded) return;
+  drop_session();
+  session_ = SessionId{session_.value + 1};
+  say_hello(now);
+}
+
+void Peer::say_hello(Instant now) {
+  state_ = State::kHello;
+  control_.clear();
+  send_later(protocol::Hello{facts_.identity, facts_.name, protocol::kFormatVersion, protocol::kFormatVersion, facts_.server_version_num,
+                             facts_.segment_size, facts_.flushed_end, facts_.policy_version});
+  retry_at_ = now + kRetry;
+}
+
+void Peer::refuse(RefuseReason reason, std::string text, Instant now) {
+  drop_session();
+  state_ = State::kRefused;
+  reason_ = std::move(text);
+  send_later(protocol::Refuse{reason, facts_.epoch, facts_.identity, reason_});
+  retry_at_ = now + kRefusedRetry;
+}
+
+Verdict Peer::on_frame(const protocol::Frame& frame, Instant now) {
+  const auto& h = frame.header;
+  if (const auto* refused = std::get_if<protocol::Refuse>(&frame.body)) return on_refuse(h, *refused, now);
+  if (h.epoch != facts_.epoch) return h.epoch < facts_.epoch ? Verdict::kStaleEpoch : Verdict::kFutureEpoch;
+  if (h.session != session_) return Verdict::kOtherSession;
+  Verdict verdict = Verdict::kUnexpected;
+  if (const auto* welcome = std::get_if<protocol::Welcome>(&frame.body)) verdict = on_welcome(*welcome, now);
+  else if (const auto* digests = std::get_if<protocol::DigestReply>(&frame.body)) verdict = on_digests(*digests, now);
+  else if (const auto* acked = std::get_if<protocol::Ack>(&frame.body)) verdict = on_ack(*acked, now);
+  if (verdict == Verdict::kAccepted || verdict == Verdict::kDuplicate) {
+    last_heard_ = now;
+    heard_ = true;
+  }
+  return verdict;
+}
+
+Verdict Peer::on_refuse(const protocol::FrameHeader& from, const protocol::Refuse& refused, Instant now) {
+  if (from.session != session_ || from.epoch != facts_.epoch) return Verdict::kOtherSession;
+  last_heard_ = now;
+  heard_ = true;
+  const bool higher = refused.promised.term > facts_.epoch.term;
+  const bool other_owner = refused.promised.term == facts_.epoch.term && !refused.promised_identity.value.none() && refused.promised_identity != facts_.identity;
+  if (higher || other_owner) superseding_ = refused;
+  if (refused.reason == RefuseReason::kNoSession) {
+    if (state_ == State::kActive || state_ == State::kAdopting || state_ == State::kComparing) begin_handshake(now);
+    return Verdict::kAccepted;
+  }
+  drop_session();
+  state_ = State::kRefused;
+  reason_ = fmt::format("{}: {}", protocol::to_string(refused.reason), refused.text);
+  retry_at_ = now + kRefusedRetry;
+  return Verdict::kAccepted;
+}
+
+Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
+  if (state_ != State::kHello) return state_ == State::kComparing || state_ == State::kAdopting ? Verdict::kDuplicate : Verdict::kUnexpected;
+  // Positions heard in this process life from the same log stay true even if its state file is a second older.
+  const Lsn known_final_end = log_id_ == welcome.log_id ? std::max(final_end_, welcome.final_end) : welcome.final_end;
+  welcome_ = welcome;
+  ever_welcomed_ = true;
+  log_id_ = welcome.log_id;
+  ends_[ack::Level::kReceived] = ends_[ack::Level::kDurable] = welcome.durable_end;
+  ends_[ack::Level::kApplied] = std::min(welcome.applied_end, welcome.durable_end);
+  final_end_ = welcome.final_end;
+  policy_version_ = welcome.policy_version;
+  standby_ready_ = welcome.standby_ready;
+  log_only_ = welcome.log_only;
+  if (welcome.name != member_.name) {
+    refuse(RefuseReason::kUnknownNode, fmt::format("the node with number {} calls itself {}, but is configured as {}: make the configurations agree", member_.id.value, welcome.name, member_.name), now);
+  } else if (welcome.durable_end > facts_.flushed_end) {
+    refuse(RefuseReason::kPrimaryBehind,
+           fmt::format("{} holds WAL to {}, but this primary's PostgreSQL has flushed only to {}: it lost flushed WAL. Promote {} instead", member_.name,
+                       to_string(welcome.durable_end), to_string(facts_.flushed_end), member_.name), now);
+  } else {
+    comparison_.start({welcome.log_begin, welcome.durable_end}, welcome.final_end, known_final_end);
+    start_comparison(now);
+  }
+  return Verdict::kAccepted;
+}
+
+void Peer::refuse_copy(const std::string& of, Instant now) {
+  refuse(RefuseReason::kUnknownNode, fmt::format("{} has the same log id as {}: its directory is a copy. Make it anew with init-standby", member_.name, of), now);
+}
+
+void Peer::start_comparison(Instant now) {
+  state_ = State::kComparing;
+  reason_.clear();
+  if (comparison_.done()) return send_adoption(now);
+  if (const auto range = comparison_.wanted()) send_later(protocol::DigestRequest{*range});
+  retry_at_ = now + kRetry;
+}
+
+Verdict Peer::on_digests(const protocol::DigestReply& reply, Instant) {
+  return state_ == State::kComparing ? comparison_.on_reply(reply) : Verdict::kUnexpected;
+}
+
+void Peer::go_on_comparing(Comparison::Outcome outcome, LsnRange block, Instant now) {
+  switch (outcome) {
+    case Comparison::Outcome::kGoesOn:
+      if (const auto range = comparison_.wanted()) {
+        send_later(protocol::DigestRequest{*range});
+        retry_at_ = now + kRetry;
+      }
+      break;
+    case Comparison::Outcome::kDone: send_adoption(now); break;
+    case Comparison::Outcome::kDifferent:
+      refuse(RefuseReason::kDivergent,
+             fmt::format("{} and this primary hold different bytes in {}{}: find out which is right, then make the other anew (init-standby)", member_.name, to_string(block),
+                         block.end <= welcome_.final_end ? ", below what was final" : ""), now);
+      break;
+    case Comparison::Outcome::kGone:
+      refuse(RefuseReason::kWalGone,
+             fmt::format("the WAL you need is gone: {} is no longer in the primary's pg_wal, so it cannot be compared with what {} holds. Make {} anew with init-standby, or restore the segments there",
+                         to_string(block), member_.name, member_.name), now);
+      break;
+  }
+}
+
+void Peer::send_adoption(Instant now) {
+  state_ = State::kAdopting;
+  control_.clear();
+  if (facts_.timeline.value > 1) {
+    const auto total = static_cast<std::uint32_t>(facts_.history.size());
+    for (std::uint32_t offset = 0; offset == 0 || offset < total; offset += kHistoryPiece)
+      send_later(protocol::History{facts_.timeline, total, offset, facts_.history.substr(offset, kHistoryPiece)});
+  }
+  send_later(protocol::PolicyUpdate{facts_.policy_version, facts_.policy_text, facts_.members});
+  send_later(protocol::Adopt{welcome_.durable_end});
+  retry_at_ = now + kRetry;
+}
+
+void Peer::on_policy_changed(Instant now) {
+  if (state_ != State::kActive) return;
+  send_later(protocol::PolicyUpdate{facts_.policy_version, facts_.policy_text, facts_.members});
+  retry_at_ = now + kRetry;
+}
+
+Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
+  if (state_ == State::kAdopting) {
+    if (acked.received_end != welcome_.durable_end) return Verdict::kBadAck;
+    state_ = State::kActive;
+    sender_.emplace(welcome_.durable_end, acked.window_end, facts_.heartbeat, now);
+    sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
+    read_cursor_ = welcome_.durable_end;
+    shipped_target_ = std::max(log_.end(), facts_.confirmed_end);
+    valid_target_ = facts_.valid_end;
+  }
+  if (state_ != State::kActive) return Verdict::kUnexpected;
+  const Verdict verdict = sender_->on_ack(acked, now);
+  if (verdict != Verdict::kAccepted) return verdict;
+  ends_[ack::Level::kReceived] = std::max(ends_[ack::Level::kReceived], acked.received_end);
+  ends_[ack::Level::kDurable] = std::max(ends_[ack::Level::kDurable], acked.durable_end);
+  ends_[ack::Level::kApplied] = std::max(ends_[ack::Level::kApplied], std::min(acked.applied_end, acked.durable_end));
+  final_end_ = std::max(final_end_, acked.final_end);
+  policy_version_ = acked.policy_version;
+  standby_ready_ = acked.standby_ready;
+  log_only_ = acked.log_only;
+  look_at_progress();
+  release_slots();
+  return Verdict::kAccepted;
+}
+
+// It streams once it has received all that was shipped when it last fell short of memory: while files are read for it, the mark moves on.
+void Peer::look_at_progress() {
+  if (streaming_ || sender_->received_end() < shipped_target_) return;
+  if (sender_->received_end() >= log_.begin()) {
+    streaming_ = true;
+    return;
+  }
+  shipped_target_ = log_.end();
+  valid_target_ = facts_.valid_end;
+}
+
+void Peer::on_deadline(Instant now) {
+  if (!facts_.running || facts_.superseded || now < retry_at_) return;
+  switch (state_) {
+    case State::kIdle:
+    case State::kRefused: begin_handshake(now); break;
+    case State::kHello: say_hello(now); break;
+    case State::kComparing:
+      if (const auto range = comparison_.wanted()) send_later(protocol::DigestRequest{*range});
+      retry_at_ = now + kRetry;
+      break;
+    case State::kAdopting: send_adoption(now); break;
+    case State::kActive:
+      if (policy_version_ != facts_.policy_version) on_policy_changed(now);
+      retry_at_ = now + kRetry;
+      break;
+  }
+}
+
+Instant Peer::deadline() const {
+  if (!facts_.running || facts_.superseded) return kNever;
+  return sender_ ? std::min(retry_at_, sender_->deadline()) : retry_at_;
+}
+
+bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
+  out.payload = {};
+  if (facts_.superseded) return false;
+  if (!control_.empty()) {
+    out.head_bytes = protocol::encode(header(now), control_.front(), out.head);
+    control_.pop_front();
+    return true;
+  }
+  if (state_ != State::kActive) return false;
+  sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
+  offer_batches();
+  if (next_data(frame_bytes_max, out, now)) return true;
+  if (!sender_->probe_due(now)) return false;
+  out.head_bytes = protocol::encode(header(now), protocol::Probe{sender_->sent_end(), true}, out.head);
+  sender_->on_probe_sent(now);
+  return true;
+}
+
+void Peer::offer_batches() {
+  while (sender_->wants_batch()) {
+    const Lsn at = sender_->offered_end();
+    if (const auto batch = log_.batch_from(at)) {
+      sender_->offer(*batch);
+      read_cursor_ = batch->range.end;
+      continue;
+    }
+    const auto ready = std::ranges::find_if(slots_, [&](const Slot& slot) { return slot.use == Slot::Use::kReady && !slot.for_comparison && slot.range.begin == at; });
+    if (ready == slots_.end()) return;
+    sender_->offer({ready->range, ready->digest});
+  }
+}
+
+bool Peer::next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
+  const auto piece = sender_->peek_piece(frame_bytes_max - protocol::kDataHeaderBytes, now);
+  if (!piece) return false;
+  const auto bytes = bytes_of(piece->range);
+  if (bytes.empty()) {  // Displaced from memory meanwhile: read its batch again.
+    if (Slot* slot = slot_for_repair(piece->batch.range)) want_read(piece->batch.range, false, *slot);
+    return false;
+  }
+  out.head_bytes = protocol::encode_data_head(header(now, piece->range.begin), piece->batch, bytes.size(), out.head);
+  out.payload = bytes;
+  sender_->pop_piece(*piece, now);
+  return true;
+}
+
+std::span<const std::byte> Peer::bytes_of(LsnRange range) const {
+  if (log_.holds(range)) return log_.memory(range);
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    if (slot.use == Slot::Use::kReady && !slot.for_comparison && slot.range.begin <= range.begin && range.end <= slot.range.end)
+      return slot_memory(i).subspan((range.begin - slot.range.begin).value, range.size().value);
+  }
+  return {};
+}
+
+Peer::Slot* Peer::free_slot(std::size_t keep_free) {
+  const auto free = static_cast<std::size_t>(std::ranges::count(slots_, Slot::Use::kFree, &Slot::use));
+  if (free <= keep_free) return nullptr;
+  return &*std::ranges::find(slots_, Slot::Use::kFree, &Slot::use);
+}
+
+// A batch that must be sent again comes before batches that can be read again: without this its gap could wait for slots that wait for the gap.
+Peer::Slot* Peer::slot_for_repair(LsnRange range) {
+  const auto being_read = [&](const Slot& slot) { return (slot.use == Slot::Use::kWanted || slot.use == Slot::Use::kReading) && slot.range == range; };
+  if (std::ranges::any_of(slots_, being_read)) return nullptr;
+  if (Slot* slot = free_slot(0)) return slot;
+  Slot* farthest = nullptr;
+  for (Slot& slot : slots_)
+    if (slot.use == Slot::Use::kReady && slot.range.begin > range.begin && slot.range.end <= sender_->offered_end() && (!farthest || slot.range.begin > farthest->range.begin))
+      farthest = &slot;
+  return farthest;
+}
+
+void Peer::want_read(LsnRange range, bool for_comparison, Slot& slot) { slot = {Slot::Use::kWanted, range, 0, for_comparison}; }
+
+void Peer::release_slots() {
+  for (Slot& slot : slots_)
+    if (slot.use == Slot::Use::kReady && slot.range.end <= sender_->received_end()) slot = {};
+}
+
+std::optional<ReadOp> Peer::next_read() {
+  if (state_ == State::kComparing) {
+    if (Slot* slot = free_slot(0))
+      if (const auto block = comparison_.next_block()) want_read(*block, true, *slot);
+  }
+  // Catch-up: up to the position from which memory has everything, cut at 128 KiB.
+  if (state_ == State::kActive && read_cursor_ < log_.begin() && read_cursor_.value < sender_->offered_end().value + memory_.size()) {
+    if (Slot* slot = free_slot(kRepairSlots)) {
+      const Lsn end = std::min(log_.begin(), Lsn{align_down(read_cursor_, kSlotBytes).value + kSlotBytes});
+      want_read({read_cursor_, end}, false, *slot);
+      read_cursor_ = end;
+    }
+  }
+  const auto wanted = std::ranges::find(slots_, Slot::Use::kWanted, &Slot::use);
+  if (wanted == slots_.end()) return std::nullopt;
+  wanted->use = Slot::Use::kReading;
+  const auto index = static_cast<std::size_t>(wanted - slots_.begin());
+  return ReadOp{first_operation_ + static_cast<std::uint32_t>(index), wanted->range, slot_memory(index).first(wanted->range.size().value), true};
+}
+
+void Peer::on_read(std::size_t index, DiskStatus status, Instant now) {
+  Slot& slot = slots_[index];
+  CHECK(slot.use == Slot::Use::kReading || slot.use == Slot::Use::kForgotten);
+  const Slot read = std::exchange(slot, Slot{});
+  if (read.use == Slot::Use::kForgotten) return;
+  const auto bytes = slot_memory(index).first(status == DiskStatus::kOk ? read.range.size().value : 0);
+  if (read.for_comparison) return go_on_comparing(comparison_.on_block(bytes), read.range, now);
+  if (read.range.end <= sender_->received_end()) return;
+  if (bytes.empty()) {
+    return refuse(RefuseReason::kWalGone,
+                  fmt::format("the WAL you need is gone: {} is no longer in the primary's pg_wal. Make {} anew with init-standby, or restore the segments there",
+                              to_string(read.range), member_.name), now);
+  }
+  slot = {Slot::Use::kReady, read.range, xxh3_64(bytes), false};
+}
+
+ack::ReplicaAcks Peer::acks(Instant now) const {
+  const auto is_member = [&](const protocol::PolicyMember& each) { return each.id == member_.id && each.log_id == log_id_; };
+  ack::ReplicaAcks out{member_.id, ends_, false, false};
+  out.counts = streaming() && policy_version_ == facts_.policy_version && std::ranges::any_of(facts_.members, is_member) && (standby_ready_ || log_only_);
+  out.candidate = out.counts && now - last_heard_ <= facts_.candidate_timeout;
+  return out;
+}
+
+void Peer::fill(ReplicaView& view, Instant now) const {
+  view.id = member_.id;
+  view.name = member_.name;
+  const bool silent = !heard_ || now - last_heard_ > kUnreachable;
+  switch (state_) {
+    case State::kIdle: view.state = "unreachable"; break;
+    case State::kHello: view.state = silent ? "unreachable" : "handshake"; break;
+    case State::kComparing: view.state = "comparing"; break;
+    case State::kAdopting: view.state = "handshake"; break;
+    case State::kActive: view.state = silent ? "unreachable" : streaming_ ? "streaming" : "catching_up"; break;
+    case State::kRefused: view.state = "refused"; break;
+  }
+  view.reason = reason_;
+  if (view.state == "unreachable") view.reason = heard_ ? fmt::format("nothing heard for {:.1f} s", static_cast<double>((now - last_heard_).ns) / 1e9) : "never heard of";
+  else if (view.state == "streaming" && !standby_ready_ && !log_only_) view.reason = "does not count yet: no standby has connected to its feed";
+  const ack::ReplicaAcks now_acks = acks(now);
+  view.counts = now_acks.counts;
+  view.candidate = now_acks.candidate;
+  view.standby_ready = standby_ready_;
+  view.log_only = log_only_;
+  view.ends = ends_;
+  view.final_end = final_end_;
+  view.last_heard = heard_ ? now - last_heard_ : Duration{};
+  view.frames_sent = frames_before_, view.bytes_sent = bytes_before_, view.bytes_resent = resent_before_;
+  if (!sender_) return;
+  view.sent_end = sender_->sent_end();
+  view.round_trip = sender_->round_trip().smoothed();
+  view.frames_sent += sender_->counters().frames_sent, view.bytes_sent += sender_->counters().bytes_sent, view.bytes_resent += sender_->counters().bytes_resent;
+}
+
+}  // namespace slipstream::node

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ack/policy.h"
+#include "ack/quorum.h"
+#include "node/comparison.h"
+#include "node/io.h"
+#include "node/ship_log.h"
+#include "node/snapshot.h"
+#include "protocol/frame.h"
+#include "protocol/sender.h"
+
+namespace slipstream::node {
+
+// What the primary says alike to every replica: as of now, looked at by peers, owned by PrimaryNode.
+struct PrimaryFacts {
+  bool running = false;  // Connected, and the epoch is durable: handshakes may go out.
+  bool superseded = false;
+  NodeId id;
+  std::string name;
+  Identity identity;
+  SystemId system;
+  Epoch epoch;
+  TimelineId timeline;
+  ByteCount segment_size;
+  std::uint32_t server_version_num = 0;
+  std::string history;
+  Lsn flushed_end;
+  Lsn confirmed_end;
+  Lsn valid_end;
+  std::uint64_t policy_version = 0;
+  std::string policy_text;
+  std::vector<protocol::PolicyMember> members;
+  Duration heartbeat{};
+  Duration candidate_timeout{};
+};
+
+// The primary's view of one replica: opens sessions, compares logs, adopts, ships from memory or files, and keeps what was acknowledged.
+// Guarantees: (1) ends() rise within a session and start from what its handshake reported (Q1). (2) acks() counts only once it streams in this session, with the current
+//   policy durable there that names its log a member (Q4), and a usable standby (Q2). (3) Data goes out only after every digest of the comparison was equal (E4).
+class Peer {
+ public:
+  static constexpr std::size_t kSlotBytes = protocol::kBatchBytesMax;
+
+  // `memory` is this peer's own: a multiple of kSlotBytes, at least 4 slots. Read operations get ids from `first_operation` on, one per slot.
+  Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory, std::uint32_t first_operation);
+
+  [[nodiscard]] protocol::Verdict on_frame(const protocol::Frame& frame, Instant now);
+  void on_read(std::size_t slot, DiskStatus status, Instant now);
+  void on_deadline(Instant now);
+  void drop_session();             // Nothing more goes out or counts until the next epoch.
+  void on_new_epoch(Instant now);  // Everything starts over with a handshake.
+  void on_policy_changed(Instant now);
+
+  bool next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now);
+  std::optional<ReadOp> next_read();
+  Instant deadline() const;
+
+  const ack::Member& member() const { return member_; }
+  ack::ReplicaAcks acks(Instant now) const;
+  const ack::Ends& ends() const { return ends_; }
+  Lsn final_end() const { return final_end_; }
+  bool ever_heard() const { return ever_welcomed_; }
+  LogId log_id() const { return log_id_; }
+  std::uint64_t policy_version() const { return policy_version_; }
+  bool welcomed() const { return state_ != State::kIdle && state_ != State::kHello; }  // In this session.
+  bool streaming() const { return state_ == State::kActive && streaming_; }
+  bool holds_what_was_valid() const { return streaming() && ends_[ack::Level::kDurable] >= valid_target_; }  // As of when it joined.
+  // Another replica has the same log id: one directory is a copy of the other's.
+  void refuse_copy(const std::string& of, Instant now);
+  // A promise of a higher term, or of our term to another owner: this primary is superseded (E2).
+  const std::optional<protocol::Refuse>& superseding() const { return superseding_; }
+  void fill(ReplicaView& view, Instant now) const;
+
+ private:
+  enum class State : std::uint8_t { kIdle, kHello, kComparing, kAdopting, kActive, kRefused };
+  struct Slot {
+    enum class Use : std::uint8_t { kFree, kWanted, kReading, kForgotten /* being read for a session that is gone */, kReady };
+    Use use = Use::kFree;
+    LsnRange range{};
+    std::uint64_t digest = 0;
+    bool for_comparison = false;
+  };
+
+  protocol::FrameHeader header(Instant now, Lsn position = {});
+  void send_later(protocol::Body body) { control_.push_back(std::move(body)); }
+  void begin_handshake(Instant now);
+  void say_hello(Instant now);
+  void refuse(protocol::RefuseReason reason, std::string text, Instant now);
+  void start_comparison(Instant now);
+  void go_on_comparing(Comparison::Outcome outcome, LsnRange block, Instant now);
+  void send_adoption(Instant now);
+  protocol::Verdict on_welcome(const protocol::Welcome& welcome, Instant now);
+  protocol::Verdict on_digests(const protocol::DigestReply& reply, Instant now);
+  protocol::Verdict on_ack(const protocol::Ack& ack, Instant now);
+  protocol::Verdict on_refuse(const protocol::FrameHeader& from, const protocol::Refuse& refuse, Instant now);
+  void offer_batches();
+  bool next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now);
+  std::span<const std::byte> bytes_of(LsnRange range) const;
+  std::span<std::byte> slot_memory(std::size_t slot) const { return memory_.subspan(slot * kSlotBytes, kSlotBytes); }
+  Slot* free_slot(std::size_t keep_free);
+  Slot* slot_for_repair(LsnRange range);
+  void look_at_progress();
+  void want_read(LsnRange range, bool for_comparison, Slot& slot);
+  void release_slots();
+
+  ack::Member member_;
+  const PrimaryFacts& facts_;
+  const ShipLog& log_;
+  std::span<std::byte> memory_;
+  std::uint32_t first_operation_;
+
+  State state_ = State::kIdle;
+  std::string reason_;
+  SessionId session_{};
+  std::uint64_t packet_number_ = 0;
+  Instant retry_at_{};
+  Instant last_heard_{};
+  bool heard_ = false;
+  std::deque<protocol::Body> control_;
+  std::vector<Slot> slots_;
+
+  // What the replica told.
+  bool ever_welcomed_ = false;
+  protocol::Welcome welcome_;
+  LogId log_id_{};
+  ack::Ends ends_{};
+  Lsn final_end_{};
+  std::uint64_t policy_version_ = 0;
+  bool standby_ready_ = false;
+  bool log_only_ = false;
+  std::optional<protocol::Refuse> superseding_;
+
+  Comparison comparison_;
+
+  // Session.
+  std::optional<protocol::Sender> sender_;
+  Lsn read_cursor_{};      // Catch-up: files were asked for up to here.
+  bool streaming_ = false; // Once it had all that was shipped when it last looked, it counts for the rest of the session.
+  Lsn shipped_target_{};   // What it has to have received for that,
+  Lsn valid_target_{};     // and what was valid then.
+  std::uint64_t frames_before_ = 0, bytes_before_ = 0, resent_before_ = 0;  // Of earlier sessions.
+};
+
+}  // namespace slipstream::node

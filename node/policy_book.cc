@@ -1,0 +1,153 @@
+#include "node/policy_book.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace slipstream::node {
+namespace {
+
+ack::Policy parsed(const std::string& text, std::span<const ack::Member> members) {
+  auto policy = ack::Policy::parse(text, members);
+  CHECK(policy.has_value());  // Checked with the configuration, or before it was made durable.
+  return std::move(*policy);
+}
+
+// A record is read by its own members' names; those configured now stand in where it names none yet.
+ack::Policy parsed(const PolicyRecord& record, std::span<const ack::Member> replicas) {
+  std::vector<ack::Member> members;
+  for (const MemberRecord& each : record.members) members.push_back({each.id, each.name});
+  for (const ack::Member& each : replicas)
+    if (std::ranges::find(members, each.name, &ack::Member::name) == members.end()) members.push_back(each);
+  return parsed(record.text, members);
+}
+
+bool same(const ack::Policy& a, const ack::Policy& b) {
+  return std::ranges::equal(a.terms(), b.terms(), [](const ack::Policy::Term& x, const ack::Policy::Term& y) {
+    return x.method == y.method && x.count == y.count && x.members == y.members;
+  });
+}
+
+std::string quoted(std::string_view name) {
+  std::string out = "\"";
+  for (const char c : name) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + '"';
+}
+
+template <class Members>
+std::string name_of(NodeId id, const Members& members) {
+  for (const auto& each : members)
+    if (each.id == id) return quoted(each.name);
+  CHECK(false);
+}
+
+template <class Members>
+std::string written_out(const ack::Policy& policy, const Members& members) {
+  std::string text;
+  for (const ack::Policy::Term& term : policy.terms()) {
+    std::string names;
+    for (const NodeId id : term.members) names += (names.empty() ? "" : ", ") + name_of(id, members);
+    text += fmt::format("{}{} {} ({})", text.empty() ? "" : " AND ", term.method == ack::Policy::Method::kAny ? "ANY" : "FIRST", term.count, names);
+  }
+  return text;
+}
+
+bool has_wildcard(const ack::Policy& policy) { return std::ranges::any_of(policy.terms(), &ack::Policy::Term::wildcard); }
+
+// The members that `policy` names, with the logs that are known of them.
+std::vector<MemberRecord> members_of(const ack::Policy& policy, std::span<const ack::Member> replicas, std::span<const MemberRecord> known) {
+  std::vector<MemberRecord> out;
+  for (const ack::Member& each : replicas) {
+    if (!policy.mentions(each.id)) continue;
+    const auto it = std::ranges::find_if(known, [&](const MemberRecord& k) { return k.id == each.id && k.name == each.name; });
+    out.push_back({each.name, each.id, it == known.end() ? LogId{} : it->log_id});
+  }
+  return out;
+}
+
+std::vector<MemberRecord> merged(std::vector<MemberRecord> members, std::span<const MemberRecord> more) {
+  for (const MemberRecord& each : more)
+    if (std::ranges::find(members, each.name, &MemberRecord::name) == members.end()) members.push_back(each);
+  return members;
+}
+
+std::string both(const std::string& a, const std::string& b) { return a.empty() ? b : b.empty() ? a : a + " AND " + b; }
+
+}  // namespace
+
+PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replicas, const std::string& text)
+    : keeper_(keeper), in_force_(parsed(text, replicas)) {
+  const ack::Policy configured = in_force_;
+  const std::string configured_text = has_wildcard(configured) ? written_out(configured, replicas) : text;
+  const State& state = keeper_.state();
+  if (state.policy.version == 0) {
+    ticket_ = keeper_.change([&](State& s) { s.policy = {1, configured_text, members_of(configured, replicas, {})}; });
+    told_ = latest();
+    return;
+  }
+  in_force_ = parsed(state.policy, replicas);
+  std::optional<ack::Policy> pending;
+  if (state.pending_policy) pending = parsed(*state.pending_policy, replicas);
+  if (!pending && same(in_force_, configured)) {
+    told_ = latest();
+    return;
+  }
+  if (!pending || !same(*pending, configured)) {
+    // An unfinished change was told to some: what it asks for holds on, until the third is durable on replicas that satisfy all.
+    ticket_ = keeper_.change([&](State& s) {
+      PolicyRecord record{latest().version + 1, configured_text, members_of(configured, replicas, latest().members)};
+      if (pending) {
+        s.policy.members = merged(merged(s.policy.members, s.pending_policy->members), members_of(*pending, replicas, {}));
+        s.policy.members = merged(s.policy.members, members_of(in_force_, replicas, {}));
+        s.policy.text = both(written_out(in_force_, s.policy.members), written_out(*pending, s.policy.members));
+      }
+      s.pending_policy = std::move(record);
+    });
+    in_force_ = parsed(keeper_.state().policy, replicas);
+  }
+  next_ = configured;
+  told_ = latest();
+}
+
+template <class Change>
+void PolicyBook::change_latest(Change&& change) {
+  ticket_ = keeper_.change([&](State& s) { change(s.pending_policy ? *s.pending_policy : s.policy); });
+}
+
+void PolicyBook::admit(const ack::Member& member, LogId log) {
+  const auto it = std::ranges::find(latest().members, member.id, &MemberRecord::id);
+  if (it != latest().members.end() && it->log_id == log) return;
+  change_latest([&](PolicyRecord& record) {
+    ++record.version;
+    const auto own = std::ranges::find(record.members, member.id, &MemberRecord::id);
+    if (own == record.members.end()) record.members.push_back({member.name, member.id, log});
+    else own->log_id = log;
+  });
+}
+
+void PolicyBook::outbid(std::uint64_t version) {
+  if (version <= latest().version) return;
+  change_latest([&](PolicyRecord& record) { record.version = version + 1; });
+}
+
+bool PolicyBook::on_persisted() {
+  if (!keeper_.durable(ticket_) || told_ == latest()) return false;
+  told_ = latest();
+  return true;
+}
+
+bool PolicyBook::finish_if_met(std::span<const ack::ReplicaAcks> acks) {
+  if (!next_ || told_ != latest() || !keeper_.durable(ticket_)) return false;
+  const auto met = [&](const ack::Policy& policy) { return policy.empty() || ack::committed(policy, acks, ack::Level::kDurable).has_value(); };
+  if (!met(in_force_) || !met(*next_)) return false;
+  keeper_.change([](State& s) {
+    s.policy = *s.pending_policy;
+    s.pending_policy.reset();
+  });
+  in_force_ = *next_;
+  next_.reset();
+  return true;
+}
+
+}  // namespace slipstream::node

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+
+#include "ack/policy.h"
+#include "ack/quorum.h"
+#include "node/state_keeper.h"
+
+namespace slipstream::node {
+
+// The primary's policy: the one in force, the one to be, under which version replicas are told it, and whose logs are its members (Q4, Q5).
+// Guarantees: (1) A version is durable here before it is told to anyone, and never stands for two contents. (2) A changed text takes the place of the one in force only once it
+//   is durable on replicas that satisfy both; until then both hold, also over restarts and further changes. (3) A log is a member only after admit().
+// `*` is written out in what is told and kept, so that it means the same replicas everywhere.
+class PolicyBook {
+ public:
+  // `text` parses against `replicas`. Starts a change when it is not what was in force.
+  PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replicas, const std::string& text);
+
+  const ack::Policy& in_force() const { return in_force_; }
+  const std::optional<ack::Policy>& next() const { return next_; }
+  bool mentions(NodeId id) const { return in_force_.mentions(id) || (next_ && next_->mentions(id)); }
+  const PolicyRecord& told() const { return told_; }  // The latest that is durable here.
+
+  // Makes a log a member: it holds all that was acknowledged.
+  void admit(const ack::Member& member, LogId log);
+  // A replica holds a version that was not given out here (the state directory is older): ours becomes higher.
+  void outbid(std::uint64_t version);
+  bool on_persisted();  // True when told() changed.
+  // Ends the change if replicas that have it durably satisfy both policies. True when it did.
+  bool finish_if_met(std::span<const ack::ReplicaAcks> acks);
+
+ private:
+  const PolicyRecord& latest() const { return keeper_.state().pending_policy ? *keeper_.state().pending_policy : keeper_.state().policy; }
+  template <class Change>
+  void change_latest(Change&& change);
+
+  StateKeeper& keeper_;
+  ack::Policy in_force_;
+  std::optional<ack::Policy> next_;
+  PolicyRecord told_;
+  StateKeeper::Ticket ticket_ = 0;
+};
+
+}  // namespace slipstream::node

@@ -1,0 +1,349 @@
+#include "node/primary_node.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "ack/quorum.h"
+#include "ack/samples.h"
+#include "node/confirmer.h"
+#include "node/counters.h"
+#include "node/peer.h"
+#include "node/policy_book.h"
+#include "node/reporter.h"
+#include "node/ship_log.h"
+#include "node/state_keeper.h"
+#include "node/waiting.h"
+
+namespace slipstream::node {
+namespace {
+
+using protocol::Verdict;
+
+constexpr std::uint32_t kPersistOperation = 1;
+constexpr std::uint32_t kConfirmOperations = 0x100;
+constexpr std::uint32_t kPeerOperations = 0x1000;  // 0x100 for each peer.
+constexpr std::size_t kSamples = 4096;
+}  // namespace
+
+struct PrimaryNode::Impl {
+  Impl(PrimaryOptions o, State state, std::span<std::byte> ring, std::span<std::byte> catch_up_memory, Instant)
+      : options(std::move(o)),
+        keeper(std::move(state), kPersistOperation),
+        log(ring),
+        confirmer(log, kConfirmOperations),
+        book(keeper, options.replicas, options.policy),
+        quorum(new_quorum()),
+        connection_quorum(new_quorum()),
+        samples(kSamples, options.replicas.size()) {
+    facts.id = options.id, facts.name = options.name, facts.heartbeat = options.heartbeat, facts.candidate_timeout = options.candidate_timeout;
+    facts.identity = keeper.state().identity;
+    facts.superseded = keeper.state().superseded;
+    facts.system = keeper.state().system;
+    const std::size_t share = catch_up_memory.size() / std::max<std::size_t>(1, options.replicas.size()) / Peer::kSlotBytes * Peer::kSlotBytes;
+    for (std::size_t i = 0; i < options.replicas.size(); ++i)
+      peers.push_back(std::make_unique<Peer>(options.replicas[i], facts, log, catch_up_memory.subspan(i * share, share),
+                                             kPeerOperations + static_cast<std::uint32_t>(i) * 0x100));
+    update_policy_facts();
+  }
+
+  // ---- Policy (Q4, Q5)
+
+  ack::Quorum new_quorum() const {
+    ack::Quorum made(book.in_force());
+    if (book.next()) made.begin_change(*book.next());
+    return made;
+  }
+
+  void update_policy_facts() {
+    facts.policy_version = book.told().version;
+    facts.policy_text = book.told().text;
+    facts.members.clear();
+    for (const MemberRecord& each : book.told().members) facts.members.push_back({each.name, each.id, each.log_id});
+  }
+
+  // A log becomes a member when it streams and holds all that was acknowledged: before that it must not stand for the log that was lost (Q4).
+  void look_for_members() {
+    const ack::Ends& committed = quorum.committed_ends();
+    for (const auto& peer : peers) {
+      if (peer->welcomed()) book.outbid(peer->policy_version());
+      if (!book.mentions(peer->member().id) || !peer->holds_what_was_valid()) continue;
+      const ack::Ends& ends = peer->ends();
+      if (ends[ack::Level::kDurable] >= committed[ack::Level::kDurable] && ends[ack::Level::kReceived] >= committed[ack::Level::kReceived])
+        book.admit(peer->member(), peer->log_id());
+    }
+  }
+
+  void look_for_copies(Peer& welcomed, Instant now) {
+    for (const auto& other : peers)
+      if (other.get() != &welcomed && other->ever_heard() && other->log_id() == welcomed.log_id()) return welcomed.refuse_copy(other->member().name, now);
+  }
+
+  // ---- PostgreSQL
+
+  void on_connected(const UpstreamConnected& up, Instant now) {
+    connected = facts.running = recording = false;
+    for (auto& peer : peers) peer->drop_session();
+    reporter.on_connected();
+    connection_quorum = new_quorum();
+    facts.valid_end = {};
+    const State& s = keeper.state();
+    if (s.superseded) return fail("superseded", superseded_text);
+    if (s.system.value != 0 && s.system != up.system) {
+      return fail("other_cluster", fmt::format("PostgreSQL's system identifier is {}, but this state directory belongs to {}: point it at the right server, or use another state_directory",
+                                               up.system.value, s.system.value));
+    }
+    if (s.segment_size.value != 0 && s.segment_size != up.segment_size)
+      return fail("other_segment_size", fmt::format("wal_segment_size is {}, but was {} before: make the replicas and the state_directory anew", up.segment_size.value, s.segment_size.value));
+    if (up.timeline < s.timeline)
+      return fail("older_timeline", fmt::format("PostgreSQL is on timeline {}, but timeline {} was served from here before: this server is an older one", up.timeline.value, s.timeline.value));
+    const ack::Ends& committed = quorum.committed_ends();
+    if (const Lsn held = std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]); up.flushed_end < held)
+      return fail("lost_wal", fmt::format("PostgreSQL has flushed only to {}, but replicas hold what it had reported to {}: it lost flushed WAL. Promote a replica", to_string(up.flushed_end), to_string(held)));
+    failed.clear();
+    connected = true;
+    epoch_ticket = keeper.change([&](State& state) {
+      state.system = up.system;
+      state.segment_size = up.segment_size;
+      state.timeline = up.timeline;
+      state.timeline_history = up.history;
+      state.own_epoch.term = std::max(state.own_epoch.term, 1u);
+      ++state.own_epoch.incarnation;
+    });
+    facts.system = up.system, facts.timeline = up.timeline, facts.segment_size = up.segment_size, facts.server_version_num = up.server_version_num;
+    facts.history = up.history;
+    facts.flushed_end = up.flushed_end;
+    facts.confirmed_end = facts.valid_end = up.stream_begin;
+    recording = true;
+    confirmer.restart(up.stream_begin);
+    raise_epoch_if_durable(now);
+  }
+
+  void fail(std::string state, std::string why) {
+    failed = std::move(state);
+    failed_reason = std::move(why);
+  }
+
+  void raise_epoch_if_durable(Instant now) {
+    if (!recording || !keeper.durable(epoch_ticket)) return;
+    recording = false;
+    facts.running = true;
+    facts.epoch = keeper.state().own_epoch;
+    for (auto& peer : peers) peer->on_new_epoch(now);
+  }
+
+  void on_persisted(DiskStatus status, Instant now) {
+    keeper.on_done(status, now);
+    if (book.on_persisted()) {
+      update_policy_facts();
+      for (auto& peer : peers) peer->on_policy_changed(now);
+    }
+    raise_epoch_if_durable(now);
+  }
+
+  void take_confirmed() {
+    while (const auto confirmed = confirmer.next_confirmed()) {
+      const LsnRange range = confirmed->batch.range;
+      // What PostgreSQL flushed is valid whatever its records say; only speculation has to look at them.
+      facts.confirmed_end = facts.valid_end = range.end;
+      facts.flushed_end = std::max(facts.flushed_end, range.end);
+      if (range.end > sampled_end) samples.on_shipped(sampled_end = range.end, confirmed->heard);
+    }
+  }
+
+  // ---- Acknowledgements
+
+  void gather(Instant now) {
+    acks.clear();
+    for (std::size_t i = 0; i < peers.size(); ++i) {
+      const Peer& peer = *peers[i];
+      acks.push_back(peer.acks(now));
+      for (const ack::Level level : ack::kAllLevels) samples.on_acked(i, level, peer.ends()[level], now);
+    }
+    if (facts.superseded) return;
+    look_for_members();
+    if (book.finish_if_met(acks)) {
+      quorum.finish_change();
+      connection_quorum.finish_change();
+    }
+    quorum.update(acks);
+    connection_quorum.update(acks);
+    reporter.raise(connection_quorum.committed_ends(), facts.valid_end, confirmer.stream_end());
+  }
+
+  void look_for_superseding(Peer& peer) {
+    if (!peer.superseding() || facts.superseded) return;
+    const auto& refused = *peer.superseding();
+    superseded_text = fmt::format("{} has promised term {}{}, this primary holds term {}: it was superseded and reports nothing more. {}", peer.member().name,
+                                  refused.promised.term, refused.promised.term == facts.epoch.term ? " to another owner" : "", facts.epoch.term, refused.text);
+    facts.superseded = true;
+    facts.running = false;
+    reporter.freeze();
+    keeper.change([](State& s) { s.superseded = true; });
+    fail("superseded", superseded_text);
+  }
+
+  PrimaryOptions options;
+  StateKeeper keeper;
+  PrimaryFacts facts;
+  ShipLog log;
+  Confirmer confirmer;
+  PolicyBook book;
+  ack::Quorum quorum;             // Over this process life.
+  ack::Quorum connection_quorum;  // Over this connection: what is reported on it was acknowledged after its handshakes (R1, Q1).
+  Reporter reporter;
+  ack::SampleRing samples;
+  std::vector<std::unique_ptr<Peer>> peers;
+  std::vector<ack::ReplicaAcks> acks;
+  StateKeeper::Ticket epoch_ticket = 0;
+  bool connected = false;  // And nothing speaks against shipping what it streams.
+  bool recording = false;
+  bool counted_by_postgres = true;
+  std::string sync_names;
+  std::string failed, failed_reason;
+  std::string superseded_text = "another primary owns a higher term: this one reports nothing more";
+  Lsn sampled_end{};
+  Instant now_seen{};
+  std::size_t next_reader = 0;
+  VerdictCounters verdicts;
+};
+
+PrimaryNode::PrimaryNode(PrimaryOptions options, State state, std::span<std::byte> ring, std::span<std::byte> catch_up_memory, Instant now)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(state), ring, catch_up_memory, now)) {}
+PrimaryNode::~PrimaryNode() = default;
+
+void PrimaryNode::on_upstream(const UpstreamEvent& event, Instant now) {
+  Impl& n = *impl_;
+  n.now_seen = now;
+  if (const auto* up = std::get_if<UpstreamConnected>(&event)) {
+    n.on_connected(*up, now);
+  } else if (const auto* chunk = std::get_if<UpstreamChunk>(&event)) {
+    if (n.connected) n.confirmer.on_chunk(*chunk, now);
+  } else if (const auto* flushed = std::get_if<UpstreamFlushed>(&event)) {
+    if (n.connected) n.facts.flushed_end = std::max(n.facts.flushed_end, flushed->flushed_end);
+  } else if (std::holds_alternative<UpstreamLost>(event)) {
+    n.connected = false;
+  } else if (const auto* names = std::get_if<UpstreamSyncNames>(&event)) {
+    n.counted_by_postgres = names->contains_us;
+    n.sync_names = names->value;
+  } else {
+    n.reporter.on_stopping();
+  }
+}
+
+bool PrimaryNode::wants_upstream() const { return !impl_->confirmer.full(); }
+
+Verdict PrimaryNode::on_frame(std::span<const std::byte> bytes, Instant now) {
+  Impl& n = *impl_;
+  n.now_seen = now;
+  protocol::Frame frame;
+  if (const Verdict verdict = protocol::decode(bytes, frame); verdict != Verdict::kAccepted) return n.verdicts.count(verdict);
+  const auto& h = frame.header;
+  if (h.stream != 0) return n.verdicts.count(Verdict::kOtherStream);
+  if (h.destination != n.options.id) return n.verdicts.count(Verdict::kUnknownNode);
+  const auto peer = std::ranges::find_if(n.peers, [&](const auto& each) { return each->member().id == h.source; });
+  if (peer == n.peers.end()) return n.verdicts.count(Verdict::kUnknownNode);
+  if (h.cluster != n.facts.system && !std::holds_alternative<protocol::Refuse>(frame.body)) return n.verdicts.count(Verdict::kOtherCluster);
+  const Verdict verdict = (*peer)->on_frame(frame, now);
+  if (verdict == Verdict::kAccepted && h.kind == protocol::FrameKind::kWelcome) n.look_for_copies(**peer, now);
+  n.look_for_superseding(**peer);
+  n.gather(now);
+  return n.verdicts.count(verdict);
+}
+
+void PrimaryNode::on_disk(DiskDone done, Instant now) {
+  Impl& n = *impl_;
+  n.now_seen = now;
+  if (done.id == kPersistOperation) {
+    n.on_persisted(done.status, now);
+    n.gather(now);
+  } else if (n.confirmer.owns(done.id)) {
+    n.confirmer.on_read(done.id, done.status, now);
+    n.take_confirmed();
+  } else {
+    const std::uint32_t offset = done.id - kPeerOperations;
+    CHECK(done.id >= kPeerOperations && offset / 0x100 < n.peers.size());
+    n.peers[offset / 0x100]->on_read(offset % 0x100, done.status, now);
+  }
+}
+
+void PrimaryNode::on_deadline(Instant now) {
+  Impl& n = *impl_;
+  n.now_seen = now;
+  for (auto& peer : n.peers) peer->on_deadline(now);
+  n.gather(now);  // Also without an ack: a silent replica ceases to be a candidate, and valid_end may have moved.
+}
+
+bool PrimaryNode::next_frame(NodeId to, std::size_t frame_bytes_max, OutFrame& out, Instant now) {
+  for (auto& peer : impl_->peers)
+    if (peer->member().id == to) return peer->next_frame(frame_bytes_max, out, now);
+  return false;
+}
+
+std::optional<ReadOp> PrimaryNode::next_read() {
+  Impl& n = *impl_;
+  if (n.connected || n.facts.running)
+    if (auto read = n.confirmer.next_read(n.now_seen)) return read;
+  for (std::size_t i = 0; i < n.peers.size(); ++i) {
+    n.next_reader = (n.next_reader + 1) % n.peers.size();
+    if (auto read = n.peers[n.next_reader]->next_read()) return read;
+  }
+  return std::nullopt;
+}
+
+std::optional<PersistOp> PrimaryNode::next_persist() { return impl_->keeper.next(impl_->now_seen); }
+
+Report PrimaryNode::report() const { return impl_->reporter.report(); }
+
+Lsn PrimaryNode::slot_end() const {
+  Lsn least{UINT64_MAX};
+  for (const auto& peer : impl_->peers) least = std::min(least, peer->ever_heard() ? peer->final_end() : Lsn{0});
+  return impl_->peers.empty() ? Lsn{0} : least;
+}
+
+bool PrimaryNode::take_reconnect() { return impl_->confirmer.take_reconnect(); }
+
+Instant PrimaryNode::deadline() const {
+  Instant at = impl_->confirmer.deadline();
+  for (const auto& peer : impl_->peers) at = std::min(at, peer->deadline());
+  return at;
+}
+
+std::span<const ack::Member> PrimaryNode::peers() const { return impl_->options.replicas; }
+
+Snapshot PrimaryNode::snapshot(Instant now) const {
+  const Impl& n = *impl_;
+  Snapshot out{n.options.name, "primary", {}, {}, n.verdicts.view()};
+  PrimaryView& view = out.primary;
+  view.state = !n.failed.empty() ? n.failed : n.confirmer.given_up() ? "mismatch" : n.recording ? "recording_epoch" : n.connected ? "running" : "no_database";
+  view.reason = n.failed.empty() ? "" : n.failed_reason;
+  if (view.state == "mismatch")
+    view.reason = fmt::format("PostgreSQL's stream and the files in pg_wal differ behind {}, over several connections: is wal_directory the pg_wal of this server? Then restart", to_string(n.facts.confirmed_end));
+  if (view.reason.empty() && !n.counted_by_postgres)
+    view.reason = fmt::format("synchronous_standby_names is '{}': commits can return without us", n.sync_names);
+  view.system = n.facts.system, view.timeline = n.facts.timeline, view.epoch = n.facts.epoch;
+  view.counted_by_postgres = n.counted_by_postgres, view.synchronous_standby_names = n.sync_names;
+  view.flushed_end = n.facts.flushed_end, view.confirmed_end = n.facts.confirmed_end, view.shipped_end = n.log.end();
+  view.valid_end = n.facts.valid_end;
+  view.slot_end = slot_end();
+  view.committed = n.quorum.committed_ends();
+  view.policy = n.facts.policy_text, view.policy_version = n.facts.policy_version;
+  std::vector<ack::ReplicaAcks> acks;
+  for (std::size_t i = 0; i < n.peers.size(); ++i) {
+    acks.push_back(n.peers[i]->acks(now));
+    ReplicaView& replica = view.replicas.emplace_back();
+    n.peers[i]->fill(replica, now);
+    replica.in_policy = n.book.mentions(replica.id);
+    for (std::size_t level = 0; level < ack::kLevels; ++level) {
+      const Histogram& lag = n.samples.lag(i, ack::kAllLevels[level]);
+      replica.lag[level] = {lag.quantile(0.5), lag.quantile(0.99), lag.count()};
+    }
+  }
+  view.waiting_for = waiting_sentences(n.book.in_force(), acks, view.replicas, view.valid_end);
+  if (n.book.next())
+    for (std::string& sentence : waiting_sentences(*n.book.next(), acks, view.replicas, view.valid_end)) view.waiting_for.push_back("the new " + std::move(sentence));
+  return out;
+}
+
+}  // namespace slipstream::node

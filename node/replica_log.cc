@@ -1,0 +1,95 @@
+#include "node/replica_log.h"
+
+#include <algorithm>
+
+namespace slipstream::node {
+namespace {
+
+constexpr std::uint64_t kWriteBytesMax = 1u << 20;  // Also the boundary no write crosses: within a segment, contiguous in the ring.
+constexpr Duration kNoSpaceRetry = milliseconds(500);
+
+}  // namespace
+
+ReplicaLog::ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered, wal::Scanner::Start start,
+                       wal::Scanner::Expect expect, std::uint32_t first_operation)
+    : ring_(ring),
+      first_operation_(first_operation),
+      start_(start),
+      scanner_(layout, recovered.durable_end, start, expect),
+      received_end_(recovered.durable_end),
+      synced_end_(recovered.durable_end),
+      durable_end_(recovered.durable_end),
+      submitted_end_(recovered.durable_end) {}
+
+std::size_t ReplicaLog::under_way() const { return static_cast<std::size_t>(std::ranges::count_if(writes_, [](const Write& w) { return w.busy && !w.done; })); }
+
+bool ReplicaLog::touches(Lsn begin, Lsn end) const {
+  return std::ranges::any_of(writes_, [&](const Write& w) {
+    return w.busy && !w.done && align_down(w.range.begin, kBlock) < end && begin < align_up(w.range.end, kBlock);
+  });
+}
+
+// Whole blocks go straight from the ring, as many as there are; the last, partial one by itself from a copy with zeros behind.
+std::optional<WriteOp> ReplicaLog::next_write(Instant now) {
+  if (submitted_end_ >= received_end_ || (no_space_ && now < retry_at_)) return std::nullopt;
+  if (std::ranges::find(writes_, false, &Write::busy) == writes_.end()) return std::nullopt;
+  const Lsn begin = align_down(submitted_end_, kBlock);
+  Lsn end = std::min(received_end_, Lsn{align_down(begin, kWriteBytesMax).value + kWriteBytesMax});
+  if (align_down(end, kBlock) > begin) end = align_down(end, kBlock);
+  if (touches(begin, end)) return std::nullopt;
+  return start({submitted_end_, end});
+}
+
+WriteOp ReplicaLog::start(LsnRange range) {
+  const auto it = std::ranges::find(writes_, false, &Write::busy);
+  CHECK(it != writes_.end());
+  *it = {true, false, range};
+  submitted_end_ = range.end;
+  const auto operation = first_operation_ + static_cast<std::uint32_t>(it - writes_.begin());
+  const Lsn begin = align_down(range.begin, kBlock);
+  if (range.end.value % kBlock == 0) return {operation, begin, memory({begin, range.end})};
+  const auto filled = memory({begin, range.end});
+  std::ranges::fill(std::ranges::copy(filled, tail_.begin()).out, tail_.end(), std::byte{0});
+  return {operation, begin, tail_};
+}
+
+void ReplicaLog::on_written(std::uint32_t operation, DiskStatus status, Instant now) {
+  Write& write = writes_[operation - first_operation_];
+  CHECK(write.busy && !write.done && status != DiskStatus::kFailed && status != DiskStatus::kMissing);
+  if (status == DiskStatus::kNoSpace) {
+    no_space_ = true;
+    retry_at_ = now + kNoSpaceRetry;
+    // Everything from here on is written again: positions rise contiguously or not at all.
+    submitted_end_ = std::min(submitted_end_, write.range.begin);
+    write = {};
+    return;
+  }
+  write.done = true;
+  advance();
+}
+
+void ReplicaLog::advance() {
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (Write& write : writes_) {
+      if (!write.done || write.range.begin > synced_end_) continue;
+      if (write.range.end > synced_end_) {
+        scanner_.on_bytes(memory({synced_end_, write.range.end}));
+        synced_end_ = write.range.end;
+        no_space_ = false;
+        moved = true;
+      }
+      write = {};
+    }
+  }
+  durable_end_ = std::max(durable_end_, scanner_.valid_end());
+}
+
+void ReplicaLog::rewind() {
+  CHECK(settled());
+  received_end_ = synced_end_ = submitted_end_ = durable_end_;
+  for (Write& write : writes_) write = {};
+  scanner_.restart(durable_end_, scanner_.records() == 0 ? start_ : scanner_.next_start());
+}
+
+}  // namespace slipstream::node

@@ -1,0 +1,209 @@
+#include "protocol/frame.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "protocol/body_codec.h"
+
+namespace slipstream::protocol {
+namespace {
+
+// XXH3-128 of the bytes with the tag's place left out.
+Digest128 tag_of(std::span<const std::byte> bytes) {
+  std::array<std::byte, kControlBytesMax> hashed;
+  CHECK(bytes.size() <= hashed.size());
+  const auto behind = bytes.subspan(kTagOffset + kTagBytes);
+  const auto end = std::ranges::copy(bytes.first(kTagOffset), hashed.begin()).out;
+  std::ranges::copy(behind, end);
+  return xxh3_128(std::span(hashed).first(kTagOffset + behind.size()));
+}
+
+void write_header(ByteWriter& out, const FrameHeader& h, std::size_t header_bytes, std::size_t payload_bytes) {
+  CHECK((h.flags & ~kMustUnderstand) == 0 && h.key == 0);
+  out.le(kMagic);
+  out.le(kFormatVersion);
+  out.le(static_cast<std::uint8_t>(h.kind));
+  out.le(h.flags);
+  out.le(static_cast<std::uint16_t>(header_bytes));
+  out.le(h.cluster.value);
+  out.le(h.stream);
+  out.le(h.source.value);
+  out.le(h.destination.value);
+  out.le(h.session.value);
+  out.le(h.key);
+  out.le(std::uint32_t{0});
+  out.le(h.packet_number);
+  out.le(h.epoch.term);
+  out.le(h.epoch.incarnation);
+  out.le(h.timeline.value);
+  out.le(static_cast<std::uint32_t>(payload_bytes));
+  out.le(h.position.value);
+  out.le(h.flushed_end.value);
+  out.le(h.confirmed_end.value);
+  out.le(h.sent_at);
+  CHECK(out.position() == kTagOffset);
+  out.le(std::uint64_t{0});
+  out.le(std::uint64_t{0});
+}
+
+void write_tag(std::span<std::byte> frame) {
+  const Digest128 tag = tag_of(frame);
+  ByteWriter out(frame.subspan(kTagOffset, kTagBytes));
+  out.le(tag.high);
+  out.le(tag.low);
+}
+
+// What the header says of the frame besides FrameHeader.
+struct Envelope {
+  std::size_t header_bytes = 0;
+  std::size_t payload_bytes = 0;
+  std::uint32_t reserved = 0;
+  Digest128 tag;
+};
+
+// From behind the version on.
+Envelope read_header(ByteReader& in, FrameHeader& h) {
+  Envelope envelope;
+  h.kind = static_cast<FrameKind>(in.le<std::uint8_t>());
+  h.flags = in.le<std::uint16_t>();
+  envelope.header_bytes = in.le<std::uint16_t>();
+  h.cluster.value = in.le<std::uint64_t>();
+  h.stream = in.le<std::uint32_t>();
+  h.source.value = in.le<std::uint16_t>();
+  h.destination.value = in.le<std::uint16_t>();
+  h.session.value = in.le<std::uint64_t>();
+  h.key = in.le<std::uint32_t>();
+  envelope.reserved = in.le<std::uint32_t>();
+  h.packet_number = in.le<std::uint64_t>();
+  h.epoch.term = in.le<std::uint32_t>();
+  h.epoch.incarnation = in.le<std::uint32_t>();
+  h.timeline.value = in.le<std::uint32_t>();
+  envelope.payload_bytes = in.le<std::uint32_t>();
+  h.position.value = in.le<std::uint64_t>();
+  h.flushed_end.value = in.le<std::uint64_t>();
+  h.confirmed_end.value = in.le<std::uint64_t>();
+  h.sent_at = in.le<std::uint64_t>();
+  envelope.tag.high = in.le<std::uint64_t>();
+  envelope.tag.low = in.le<std::uint64_t>();
+  return envelope;
+}
+
+Verdict check_envelope(std::span<const std::byte> bytes, const FrameHeader& h, const Envelope& envelope) {
+  const bool data = h.kind == FrameKind::kData;
+  const std::size_t header_bytes = envelope.header_bytes;
+  if (header_bytes < (data ? kDataHeaderBytes : kHeaderBytes) || header_bytes > kHeaderBytesMax)
+    return Verdict::kBadField;
+  if (bytes.size() < header_bytes || bytes.size() - header_bytes < envelope.payload_bytes) return Verdict::kTruncated;
+  if (bytes.size() - header_bytes > envelope.payload_bytes) return Verdict::kOversized;
+  if (!data && bytes.size() > kControlBytesMax) return Verdict::kOversized;
+  if ((h.flags & ~kMustUnderstand) != 0 || envelope.reserved != 0 || h.key != 0) return Verdict::kReservedBits;
+  return tag_of(data ? bytes.first(header_bytes) : bytes) == envelope.tag ? Verdict::kAccepted : Verdict::kChecksum;
+}
+
+bool batch_fits(const LsnRange& batch) {
+  return batch.begin < batch.end && batch.size().value <= kBatchBytesMax &&
+         batch.begin.value / kBatchBoundary == (batch.end.value - 1) / kBatchBoundary;
+}
+
+bool payload_fits(Lsn position, std::size_t payload_bytes, const LsnRange& batch) {
+  return payload_bytes > 0 && batch.contains(position) && payload_bytes <= (batch.end - position).value;
+}
+
+Verdict read_data(ByteReader& in, Lsn position, std::span<const std::byte> payload, Data& out) {
+  const Lsn begin{in.le<std::uint64_t>()};
+  const ByteCount size{in.le<std::uint32_t>()};
+  const auto reserved = in.le<std::uint32_t>();
+  out.batch = {{begin, begin + size}, in.le<std::uint64_t>()};
+  out.payload = payload;
+  if (reserved != 0) return Verdict::kReservedBits;
+  if (!batch_fits(out.batch.range)) return Verdict::kBadRange;
+  return payload_fits(position, payload.size(), out.batch.range) ? Verdict::kAccepted : Verdict::kBadRange;
+}
+
+}  // namespace
+
+std::string_view to_string(RefuseReason reason) {
+  switch (reason) {
+    case RefuseReason::kNoSession:
+      return "no session";
+    case RefuseReason::kVersion:
+      return "version";
+    case RefuseReason::kCluster:
+      return "another cluster";
+    case RefuseReason::kSegmentSize:
+      return "segment size";
+    case RefuseReason::kTimeline:
+      return "older timeline";
+    case RefuseReason::kStaleEpoch:
+      return "superseded epoch";
+    case RefuseReason::kOtherIdentity:
+      return "the term has another owner";
+    case RefuseReason::kFenced:
+      return "fenced";
+    case RefuseReason::kDivergent:
+      return "divergent";
+    case RefuseReason::kPrimaryBehind:
+      return "the primary is behind";
+    case RefuseReason::kWalGone:
+      return "the WAL you need is gone";
+    case RefuseReason::kUnknownNode:
+      return "unknown node";
+    case RefuseReason::kDirectory:
+      return "directory";
+  }
+  return "unknown";
+}
+
+Verdict decode(std::span<const std::byte> bytes, Frame& out) {
+  if (bytes.size() < kHeaderBytes) return Verdict::kTruncated;
+  if (bytes.size() > kFrameBytesMax) return Verdict::kOversized;
+  ByteReader in(bytes);
+  if (in.le<std::uint16_t>() != kMagic) return Verdict::kMagic;
+  if (in.le<std::uint8_t>() != kFormatVersion) return Verdict::kVersion;
+  FrameHeader& h = out.header;
+  const Envelope envelope = read_header(in, h);
+  if (const Verdict verdict = check_envelope(bytes, h, envelope); verdict != Verdict::kAccepted) return verdict;
+  const auto payload = bytes.subspan(envelope.header_bytes);
+  if (h.kind == FrameKind::kData) return read_data(in, h.position, payload, out.body.emplace<Data>());
+  if (known_control(h.kind))
+    return h.position.value == 0 ? read_body(payload, h.kind, out.body) : Verdict::kReservedBits;
+  out.body = Unknown{};
+  return (h.flags & kMustUnderstand) != 0 ? Verdict::kUnknownKind : Verdict::kSkipped;
+}
+
+std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> out) {
+  CHECK(out.size() >= kControlBytesMax && header.position.value == 0);
+  header.kind = kind_of(body);
+  BodyWriter writer(out.first(kControlBytesMax).subspan(kHeaderBytes));
+  write_body(writer, body);
+  const std::size_t frame_bytes = kHeaderBytes + writer.position();
+  ByteWriter head(out);
+  write_header(head, header, kHeaderBytes, writer.position());
+  write_tag(out.first(frame_bytes));
+  return frame_bytes;
+}
+
+bool fits(const PolicyUpdate& update) {
+  std::size_t bytes = kHeaderBytes + 8 + 2 + update.text.size() + 2;
+  for (const PolicyMember& member : update.members) {
+    if (member.name.empty() || member.name.size() > kNameBytesMax) return false;
+    bytes += 2 + member.name.size() + 2 + 16;
+  }
+  return update.text.size() <= kPolicyTextBytesMax && update.members.size() <= kMembersMax && bytes <= kControlBytesMax;
+}
+
+std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t payload_bytes,
+                             std::span<std::byte> out) {
+  CHECK(batch_fits(batch.range) && payload_fits(header.position, payload_bytes, batch.range));
+  header.kind = FrameKind::kData;
+  ByteWriter head(out);
+  write_header(head, header, kDataHeaderBytes, payload_bytes);
+  head.le(batch.range.begin.value);
+  head.le(static_cast<std::uint32_t>(batch.range.size().value));
+  head.le(std::uint32_t{0});
+  head.le(batch.digest);
+  write_tag(out.first(kDataHeaderBytes));
+  return kDataHeaderBytes;
+}
+
+}  // namespace slipstream::protocol

@@ -1,0 +1,126 @@
+#include "protocol/sender.h"
+
+#include <algorithm>
+
+namespace slipstream::protocol {
+namespace {
+
+constexpr std::size_t kBatchesMax = 4096;
+constexpr Duration kRepeatHoldLeast = microseconds(500);
+constexpr Duration kProbeTimeoutMost = milliseconds(200);
+constexpr int kBackoffMost = 8;
+
+}  // namespace
+
+Sender::Sender(Lsn begin, Lsn window_end, Duration heartbeat, Instant now)
+    : batches_(kBatchesMax),
+      offered_end_(begin),
+      sent_end_(begin),
+      received_end_(begin),
+      window_end_(window_end),
+      echoed_sent_at_(0),
+      heartbeat_(heartbeat),
+      last_sent_(now),
+      last_progress_(now) {}
+
+bool Sender::wants_batch() const { return offered_end_ < window_end_ && !batches_.full(); }
+
+void Sender::offer(const Batch& batch) {
+  CHECK(batch.range.begin == offered_end_ && !batch.range.empty());
+  batches_.push(batch);
+  offered_end_ = batch.range.end;
+}
+
+Verdict Sender::on_ack(const Ack& ack, Instant now) {
+  if (ack.received_end > sent_end_ || ack.durable_end > ack.received_end || ack.final_end > ack.durable_end)
+    return Verdict::kBadAck;
+  const auto now_ns = static_cast<std::uint64_t>(now.ns);
+  if (ack.echo_sent_at > now_ns) return Verdict::kBadAck;
+  if (ack.received_end < received_end_ || ack.echo_sent_at < echoed_sent_at_) return Verdict::kDuplicate;
+  if (ack.echo_sent_at > echoed_sent_at_) {
+    const std::uint64_t elapsed = now_ns - ack.echo_sent_at;
+    if (ack.echo_delay <= elapsed) round_trip_.on_sample({static_cast<std::int64_t>(elapsed - ack.echo_delay)});
+    echoed_sent_at_ = ack.echo_sent_at;
+    backoff_ = 0;
+  }
+  window_end_ = std::max(window_end_, ack.window_end);
+  heard_flushed_end_ = std::max(heard_flushed_end_, ack.echo_flushed_end);
+  heard_confirmed_end_ = std::max(heard_confirmed_end_, ack.echo_confirmed_end);
+  if (ack.received_end > received_end_) {
+    received_end_ = ack.received_end;
+    last_progress_ = now;
+    repairs_.erase_below(received_end_);
+    batches_.forget_below(received_end_);
+  }
+  request_repairs(ack, now);
+  return Verdict::kAccepted;
+}
+
+void Sender::request_repairs(const Ack& ack, Instant now) {
+  if (ack.missing_count == 0) return;
+  const Duration hold = round_trip_.smoothed();
+  repeated_.hold_for(std::max(Duration{hold.ns + hold.ns / 8}, kRepeatHoldLeast));
+  for (std::size_t i = 0; i < ack.missing_count; ++i) {
+    const LsnRange wanted{std::max(ack.missing[i].begin, received_end_), std::min(ack.missing[i].end, sent_end_)};
+    if (wanted.empty()) continue;
+    repairs_.insert(wanted);
+    repeated_.take_from(repairs_, wanted, now);
+  }
+}
+
+void Sender::on_news(Lsn flushed_end, Lsn confirmed_end, Instant) {
+  if (flushed_end <= flushed_end_ && confirmed_end <= confirmed_end_) return;
+  flushed_end_ = std::max(flushed_end_, flushed_end);
+  confirmed_end_ = std::max(confirmed_end_, confirmed_end);
+  news_carried_ = false;
+}
+
+std::optional<Sender::Piece> Sender::peek_piece(std::size_t payload_bytes_max, Instant) const {
+  CHECK(payload_bytes_max > 0);
+  const bool repair = !repairs_.empty();
+  const LsnRange range = repair ? repairs_.ranges().front() : LsnRange{sent_end_, std::min(offered_end_, window_end_)};
+  if (range.empty()) return std::nullopt;
+  const Batch& batch = batches_.holding(range.begin);
+  const Lsn end = std::min({range.end, batch.range.end, range.begin + ByteCount{payload_bytes_max}});
+  return Piece{{range.begin, end}, batch, repair};
+}
+
+void Sender::pop_piece(const Piece& piece, Instant now) {
+  ++counters_.frames_sent;
+  counters_.bytes_sent += piece.range.size().value;
+  if (piece.repair) {
+    counters_.bytes_resent += piece.range.size().value;
+    repairs_.erase(piece.range);
+    repeated_.insert(piece.range, now);
+  } else {
+    CHECK(piece.range.begin == sent_end_);
+    if (!tail_unacknowledged()) last_progress_ = now;
+    sent_end_ = piece.range.end;
+  }
+  news_carried_ = true;
+  last_sent_ = now;
+}
+
+Duration Sender::probe_timeout() const {
+  return std::min(Duration{round_trip_.probe_timeout().ns << backoff_}, kProbeTimeoutMost);
+}
+
+Instant Sender::deadline() const {
+  if (!news_carried_) return last_sent_;
+  Instant due = last_sent_ + heartbeat_;
+  if (tail_unacknowledged()) due = std::min(due, std::max(last_sent_, last_progress_) + probe_timeout());
+  if (news_unheard() || window_shut()) due = std::min(due, last_sent_ + probe_timeout());
+  return due;
+}
+
+bool Sender::probe_due(Instant now) const { return now >= deadline(); }
+
+void Sender::on_probe_sent(Instant now) {
+  ++counters_.probes_sent;
+  // The first frame that carries news is no repetition.
+  if (news_carried_ && waits_for_answer()) backoff_ = std::min(backoff_ + 1, kBackoffMost);
+  news_carried_ = true;
+  last_sent_ = now;
+}
+
+}  // namespace slipstream::protocol

@@ -1,0 +1,126 @@
+#include "app/config.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+namespace slipstream::app {
+namespace {
+
+const std::string kPrimary = R"(name = "p"
+role = "primary"
+security = "plaintext"
+[policy]
+commit = "ANY 1 (a, b)"
+[primary]
+conninfo = "host=/tmp"
+state_directory = "/tmp/p"
+[[port]]
+name = "to_a"
+vdev = "net_memif0"
+address = "10.0.0.1"
+[[node]]
+name = "p"
+number = 1
+role = "primary"
+address = "10.0.0.1"
+[[node]]
+name = "a"
+number = 2
+address = "10.0.0.2"
+via = "to_a"
+[[node]]
+name = "b"
+number = 3
+address = "10.0.0.3"
+via = "to_a"
+)";
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return at == std::string::npos ? text : text.replace(at, from.size(), to);
+}
+
+std::string error_of(const std::string& text) {
+  const auto config = parse_config(text, "p.toml");
+  if (config) return "accepted";
+  EXPECT_EQ(config.error().code, ExitCode::kConfiguration);
+  return config.error().message();
+}
+
+void expect_error(const std::string& text, const std::vector<std::string>& parts) {
+  const std::string message = error_of(text);
+  for (const std::string& part : parts) EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks: " << part;
+}
+
+TEST(Config, ReadsAPrimaryWithDefaults) {
+  const auto config = parse_config(kPrimary, "p.toml");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->role, Role::kPrimary);
+  EXPECT_EQ(config->primary.application_name, "slipstream");
+  EXPECT_EQ(config->runtime.control_socket, "/run/slipstream/p.sock");
+  EXPECT_EQ(config->replicas().size(), 2u);
+  EXPECT_EQ(config->self().number, NodeId{1});
+}
+
+TEST(Config, NamesAnUnknownKeyWithItsPlaceAndTheNearestOne) {
+  expect_error(replaced(kPrimary, "commit = ", "comit = "), {"p.toml:5:1", "policy.comit", "\"commit\""});
+  expect_error(replaced(kPrimary, "[policy]", "[polcy]"), {"p.toml:4:", "polcy", "\"policy\""});
+  expect_error(replaced(kPrimary, "udp_port", "udp_port") + "adress = \"10.0.0.4\"\n", {"node.adress", "\"address\""});
+}
+
+TEST(Config, NamesAMistypedValueWithItsPlace) {
+  expect_error(replaced(kPrimary, "number = 2", "number = \"2\""), {"p.toml:20:", "node.number", "whole number"});
+  expect_error(replaced(kPrimary, "10.0.0.2", "10.0.0.256"), {"10.0.0.256", "no IPv4 address"});
+  expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"5MB\"\n[[port]]"), {"runtime.ring", "power of two"});
+  expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"64 apples\"\n[[port]]"), {"64 apples", "kB, MB, GB"});
+  expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nidle = \"adaptve\"\n[[port]]"), {"adaptve", "\"adaptive\""});
+}
+
+TEST(Config, WantsPlaintextAskedForByName) {
+  expect_error(replaced(kPrimary, "security = \"plaintext\"\n", ""), {"security", "plaintext"});
+  expect_error(replaced(kPrimary, "\"plaintext\"", "\"none\""), {"security"});
+}
+
+TEST(Config, RefusesAPolicyThatNamesAnUnknownReplica) {
+  expect_error(replaced(kPrimary, "ANY 1 (a, b)", "ANY 1 (a, bb)"), {"policy.commit", "bb"});
+}
+
+TEST(Config, RefusesNodesThatDoNotFitTogether) {
+  expect_error(replaced(kPrimary, "via = \"to_a\"", "via = \"to_x\""), {"to_x", "\"to_a\""});
+  expect_error(replaced(kPrimary, "number = 3", "number = 2"), {"number 2"});
+  expect_error(replaced(kPrimary, "name = \"p\"\nrole", "name = \"q\"\nrole"), {"\"q\"", "none of the [[node]]"});
+  expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", ""), {"exactly one of vdev, pci, mac"});
+}
+
+TEST(Config, SaysWhereTheTomlIsBroken) { expect_error("name = \n", {"p.toml:1:"}); }
+
+TEST(Config, SaysThatAFileIsMissing) {
+  const auto config = load_config("/nonexistent/x.toml");
+  ASSERT_FALSE(config);
+  EXPECT_NE(config.error().message().find("No such file"), std::string::npos);
+}
+
+TEST(Size, TakesUnitsOf1024) {
+  EXPECT_EQ(parse_size("64MB"), ByteCount{64u << 20});
+  EXPECT_EQ(parse_size("8192"), ByteCount{8192});
+  EXPECT_EQ(parse_size("1 GB"), ByteCount{std::uint64_t{1} << 30});
+  EXPECT_FALSE(parse_size("1 gb"));
+  EXPECT_FALSE(parse_size("99999999999999999TB"));
+}
+
+TEST(Config, TakesEveryExampleThatIsShipped) {
+  std::size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(SLIPSTREAM_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".toml") continue;
+    const auto config = load_config(entry.path().string());
+    EXPECT_TRUE(config) << (config ? "" : config.error().message());
+    ++count;
+  }
+  EXPECT_GE(count, 4u);
+}
+
+}  // namespace
+}  // namespace slipstream::app

@@ -1,0 +1,100 @@
+#include "app/promotion.h"
+
+#include <gtest/gtest.h>
+
+namespace slipstream::app {
+namespace {
+
+node::Evidence member(const std::string& name, std::uint16_t number, std::uint64_t durable, const std::string& policy) {
+  node::Evidence e;
+  e.name = name;
+  e.id = NodeId{number};
+  e.log_id = LogId{{1, number}};
+  e.system = SystemId{7};
+  e.timeline = TimelineId{1};
+  e.promise = {{2, 0}, {}, "a"};
+  e.held_epoch = {1, 3};
+  e.durable_end = e.counted_end = Lsn{durable};
+  e.standby_ready = true;
+  e.epoch_map = {{{1, 3}, Lsn{0}, TimelineId{1}, Identity{{5, 5}}}};
+  e.policy = {1, policy, {{"a", NodeId{2}, LogId{{1, 2}}}, {"b", NodeId{3}, LogId{{1, 3}}}}};
+  return e;
+}
+
+std::string refusal(const node::Evidence& own, const std::vector<node::Evidence>& others, PromotionOptions options = {}) {
+  const auto plan = plan_promotion(own, others, options);
+  return plan ? "promoted" : plan.error().message();
+}
+
+TEST(Promotion, OfAnyOneNeedsBoth) {
+  const auto a = member("a", 2, 100, "ANY 1 (a, b)"), b = member("b", 3, 90, "ANY 1 (a, b)");
+  EXPECT_NE(refusal(a, {}).find("no recovery set"), std::string::npos);
+  EXPECT_NE(refusal(a, {}, {.sole_survivor = true}).find("(a, b)"), std::string::npos);
+  EXPECT_EQ(refusal(a, {b}), "promoted");
+}
+
+TEST(Promotion, OfAnyTwoNeedsOneThatIsTheSoleSurvivor) {
+  const auto a = member("a", 2, 100, "ANY 2 (a, b)");
+  EXPECT_NE(refusal(a, {}).find("--sole-survivor"), std::string::npos);
+  EXPECT_EQ(refusal(a, {}, {.sole_survivor = true}), "promoted");
+}
+
+TEST(Promotion, OfTheShorterLogIsRefusedAndNamesTheBetter) {
+  const auto a = member("a", 2, 100, "ANY 1 (a, b)"), b = member("b", 3, 101, "ANY 1 (a, b)");
+  EXPECT_NE(refusal(a, {b}).find("promote b instead"), std::string::npos);
+}
+
+TEST(Promotion, PrefersTheLaterLabelWhereLogsDiffer) {
+  auto a = member("a", 2, 100, "ANY 1 (a, b)"), b = member("b", 3, 200, "ANY 1 (a, b)");
+  a.blocks = {{{Lsn{0}, Lsn{64}}, {1, 1}}};
+  b.blocks = {{{Lsn{0}, Lsn{64}}, {2, 2}}};
+  b.held_epoch = {1, 2};
+  b.epoch_map[0].epoch = {1, 2};
+  EXPECT_TRUE(better_log(a, b));
+  EXPECT_FALSE(better_log(b, a));
+}
+
+TEST(Promotion, WithoutARecoverySetNeedsTheOperatorsWordAndSaysWhatMayBeMissing) {
+  const auto a = member("a", 2, 100, "ANY 1 (a, b)");
+  const auto plan = plan_promotion(a, {}, {.sole_survivor = true, .accept_loss = true});
+  ASSERT_TRUE(plan);
+  EXPECT_NE(plan->may_be_missing.find("0/64"), std::string::npos);
+}
+
+TEST(Promotion, RefusesEvidenceFencedForAnother) {
+  auto b = member("b", 3, 90, "ANY 1 (a, b)");
+  b.promise.candidate = "c";
+  EXPECT_NE(refusal(member("a", 2, 100, "ANY 1 (a, b)"), {b}).find("promised term 2 to c"), std::string::npos);
+}
+
+TEST(Promotion, DoesNotCountADirectoryMadeAnewAsAMember) {
+  auto b = member("b", 3, 90, "ANY 1 (a, b)");
+  b.log_id = LogId{{9, 9}};
+  EXPECT_NE(refusal(member("a", 2, 100, "ANY 1 (a, b)"), {b}).find("no recovery set"), std::string::npos);
+}
+
+TEST(Promotion, RefusesAnotherCluster) {
+  auto b = member("b", 3, 90, "ANY 1 (a, b)");
+  b.system = SystemId{8};
+  EXPECT_NE(refusal(member("a", 2, 100, "ANY 1 (a, b)"), {b}).find("another cluster"), std::string::npos);
+}
+
+TEST(Evidence, SurvivesItsJson) {
+  auto a = member("a", 2, 0x1600000010, "ANY 1 (a, b)");
+  a.blocks = {{{Lsn{0}, Lsn{65536}}, {3, 4}}};
+  const auto again = parse_evidence(evidence_json(a), "a.evidence");
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(evidence_json(*again), evidence_json(a));
+}
+
+TEST(Evidence, RefusesWhatIsNone) {
+  EXPECT_FALSE(parse_evidence(Json::parse("[1]"), "x"));
+  Json damaged = evidence_json(member("a", 2, 1, ""));
+  damaged["durable_end"] = "zz";
+  const auto parsed = parse_evidence(damaged, "x");
+  ASSERT_FALSE(parsed);
+  EXPECT_EQ(parsed.error().where, "x");
+}
+
+}  // namespace
+}  // namespace slipstream::app

@@ -1,0 +1,365 @@
+#include <gtest/gtest.h>
+
+#include "base/digest.h"
+#include "tests/node/world.h"
+
+// The nodes together: what is shipped, acknowledged, reported and fed.
+namespace slipstream::node {
+namespace {
+
+using protocol::Frame;
+
+TEST(Nodes, ShakeHandsAndStream) {
+  World world("ANY 1 (b1, b2)");
+  EXPECT_EQ(world.upstream.last, Report{});
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn end = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end && world.disk_holds(0, end) && world.disk_holds(1, end); }));
+  EXPECT_EQ(world.view().state, "running");
+  EXPECT_EQ(world.replica(0).view(world.now).state, "receiving");
+  EXPECT_TRUE(world.view().waiting_for.empty());
+}
+
+TEST(Nodes, FeedTheStandbyAndReportWhatItApplied) {
+  World world("ANY 2 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn end = world.commit(3000);
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.apply == end; }));
+  EXPECT_EQ(world.replica(0).standby.last.fed_end, end);
+  EXPECT_EQ(world.replica(0).standby.last.primary_flushed_end, end);
+}
+
+TEST(Nodes, CarryMuchMoreThanTheirRings) {
+  World world("ANY 2 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  for (int i = 0; i < 12; ++i) {
+    world.write(40, 30'000);
+    world.flush();
+    world.run(milliseconds(1));
+  }
+  const Lsn end = world.commit();
+  ASSERT_GT(end.value, kLogBegin.value + 3 * kRingBytes);
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.apply == end; }, seconds(10)));
+  EXPECT_TRUE(world.disk_holds(0, end));
+  EXPECT_TRUE(world.disk_holds(1, end));
+}
+
+TEST(Nodes, RepairWhatTheNetworkLoses) {
+  World world("ANY 2 (b1, b2)");
+  std::uint32_t dice = 12345;
+  world.network.drop = [&](NodeId, NodeId, const Frame&) { return (dice = dice * 1664525 + 1013904223) >> 24 < 26; };  // A tenth.
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }, seconds(10)));
+  for (int i = 0; i < 30; ++i) {
+    world.write(8, 20'000);
+    world.flush();
+    world.run(milliseconds(2));
+  }
+  const Lsn end = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.apply == end; }, seconds(30)));
+  EXPECT_TRUE(world.disk_holds(0, end));
+  EXPECT_TRUE(world.disk_holds(1, end));
+}
+
+TEST(Nodes, CatchUpFromFilesWhatMemoryNoLongerHolds) {
+  World world("ANY 1 (b1)");
+  world.replica(1).stop();
+  ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
+  world.write(300, 40'000);
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(10)));
+  world.replica(1).start(world.now);
+  ASSERT_TRUE(world.until([&] { return world.replica_view(1).state == "streaming"; }, seconds(10)));
+  ASSERT_TRUE(world.until([&] { return world.disk_holds(1, world.wal.end()); }, seconds(10)));
+}
+
+TEST(Nodes, ShipOnlyWhatWasFlushed) {
+  World world("ANY 1 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  Lsn flushed = world.wal.end();
+  bool beyond = false;
+  world.network.seen = [&](NodeId from, NodeId, const Frame& frame) {
+    if (const auto* data = std::get_if<protocol::Data>(&frame.body); data && from == kPrimaryId) beyond |= data->batch.range.end > flushed;
+  };
+  world.write(5, 500);  // Written, not flushed.
+  world.run(milliseconds(20));
+  EXPECT_EQ(world.view().shipped_end, flushed);
+  flushed = world.wal.end();
+  world.flush();
+  world.run(milliseconds(20));
+  EXPECT_EQ(world.view().shipped_end, flushed);
+  EXPECT_FALSE(beyond);
+}
+
+TEST(Nodes, AcknowledgeNothingAsDurableBeforeItsWriteCompleted) {
+  World world("ANY 1 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  bool early = false;
+  world.network.seen = [&](NodeId from, NodeId, const Frame& frame) {
+    if (const auto* ack = std::get_if<protocol::Ack>(&frame.body)) early |= !world.disk_holds(from.value - 2u, ack->durable_end);
+  };
+  const Lsn before = world.upstream.last.flush;
+  world.replica(0).disk.hold_writes = world.replica(1).disk.hold_writes = true;
+  const Lsn end = world.commit();
+  world.run(milliseconds(300));
+  EXPECT_EQ(world.upstream.last.write, end);
+  EXPECT_EQ(world.upstream.last.flush, before);
+  world.replica(1).disk.hold_writes = false;
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+  EXPECT_FALSE(early);
+}
+
+TEST(Nodes, AcknowledgeInTheStepInWhichTheWriteCompleted) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.run(milliseconds(50));
+  const Instant begin = world.now;
+  const Lsn end = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+  EXPECT_LE((world.now - begin).ns, microseconds(100 * 6).ns);  // Event, read, frame, write, ack: a turn each.
+}
+
+TEST(Nodes, StopAcknowledgingOnAFullDiskAndGoOnWhenThereIsRoom) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn before = world.upstream.last.flush;
+  world.replica(0).disk.no_space = true;
+  const Lsn end = world.commit();
+  world.run(milliseconds(700));
+  EXPECT_EQ(world.replica(0).view(world.now).state, "no_space");
+  EXPECT_EQ(world.upstream.last.flush, before);
+  world.replica(0).disk.no_space = false;
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+  EXPECT_EQ(world.replica(0).view(world.now).state, "receiving");
+}
+
+// ---- Policies
+
+TEST(Nodes, OfAnAnyPolicyGoOnWithoutOneReplica) {
+  World world("ANY 1 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.replica(0).stop();
+  const Lsn end = world.commit();
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+}
+
+TEST(Nodes, OfAFirstPolicyGoOnWithTheNextOnceTheFirstIsSilent) {
+  World world("FIRST 1 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.replica(0).stop();
+  const Lsn before = world.upstream.last.flush;
+  const Lsn end = world.commit();
+  world.run(milliseconds(300));
+  EXPECT_EQ(world.upstream.last.flush, before);
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }, milliseconds(400)));
+}
+
+TEST(Nodes, OfACompoundPolicyWaitForEachTerm) {
+  World world("ANY 1 (b1) AND ANY 1 (b2, b3)", 3);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.replica(0).stop();
+  const Lsn before = world.upstream.last.flush;
+  const Lsn end = world.commit();
+  world.run(seconds(2));
+  EXPECT_EQ(world.upstream.last.flush, before);
+  ASSERT_EQ(world.view().waiting_for.size(), 1u);
+  EXPECT_NE(world.view().waiting_for[0].find("policy needs 1 more of (b1): b1 unreachable"), std::string::npos) << world.view().waiting_for[0];
+  world.replica(0).start(world.now);
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+}
+
+TEST(Nodes, DoNotCountAReplicaWithoutAStandby) {
+  World world("ANY 1 (b1)", 1);
+  world.replica(0).standby.events.clear();
+  ASSERT_TRUE(world.until([&] { return world.replica_view(0).state == "streaming"; }));
+  world.commit();
+  world.run(milliseconds(100));
+  EXPECT_EQ(world.upstream.last, Report{});
+  world.replica(0).standby.events.push_back(StandbyConnected{kLogBegin, "late"});
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }));
+}
+
+// ---- Restarts
+
+TEST(Nodes, ResumeWithAReplicaThatWasKilled) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn first = world.commit(9000);
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == first; }));
+  world.replica(0).stop();
+  world.run(milliseconds(50));
+  world.replica(0).start(world.now);
+  EXPECT_GE(world.replica(0).view(world.now).durable_end, first);
+  const Lsn second = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == second; }));
+  EXPECT_TRUE(world.disk_holds(0, second));
+}
+
+TEST(Nodes, ResumeWithAReplicaThatWasKilledInsideARecord) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn first = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == first; }));
+  world.write(1, 700'000);
+  // Of the long record only the first half is flushed.
+  UpstreamChunk chunk{{world.streamed_end, world.streamed_end + ByteCount{100'000}}, 0};
+  chunk.digest = xxh3_64(world.wal.at(chunk.range));
+  world.upstream.events.push_back(chunk);
+  world.streamed_end = chunk.range.end;
+  world.run(milliseconds(50));
+  EXPECT_GT(world.replica(0).view(world.now).synced_end, first);
+  EXPECT_EQ(world.replica(0).view(world.now).durable_end, first);
+  EXPECT_EQ(world.upstream.last.flush, first);
+  world.replica(0).stop();
+  world.replica(0).start(world.now);
+  EXPECT_EQ(world.replica(0).view(world.now).durable_end, first);
+  world.run(milliseconds(300));
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }));
+  EXPECT_TRUE(world.disk_holds(0, world.wal.end()));
+}
+
+TEST(Nodes, GoOnInANewEpochAfterThePrimaryDaemonRestarted) {
+  World world("ANY 2 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn first = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == first; }));
+  const Epoch before = world.view().epoch;
+  world.stop_primary();
+  world.connected = false;
+  world.upstream.events.clear();
+  world.write(2, 300);
+  world.run(milliseconds(20));
+  world.start_primary();
+  EXPECT_EQ(world.primary->report(), Report{});
+  world.connect();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }));
+  EXPECT_EQ(world.view().epoch, (Epoch{before.term, before.incarnation + 1}));
+  EXPECT_EQ(world.replica(0).view(world.now).held_epoch, world.view().epoch);
+}
+
+TEST(Nodes, GoOnInANewEpochAfterTheConnectionWasLost) {
+  World world("ANY 2 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn first = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == first; }));
+  world.lose_connection();
+  world.run(milliseconds(50));
+  EXPECT_EQ(world.view().state, "no_database");
+  EXPECT_EQ(world.upstream.last.flush, first);
+  EXPECT_EQ(world.replica_view(0).state, "streaming");
+  world.write(3, 20'000);
+  world.connect();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }));
+  EXPECT_EQ(world.view().epoch.incarnation, 2u);
+  EXPECT_TRUE(world.disk_holds(0, world.wal.end()));
+}
+
+TEST(Nodes, SendNothingInAnEpochThatIsNotDurable) {
+  World world("ANY 1 (b1)", 1);
+  world.primary_disk.hold_persists = true;
+  bool sent = false;
+  world.network.seen = [&](NodeId from, NodeId, const Frame&) { sent |= from == kPrimaryId; };
+  world.run(milliseconds(300));
+  EXPECT_FALSE(sent);
+  EXPECT_EQ(world.view().state, "recording_epoch");
+  world.primary_disk.hold_persists = false;
+  EXPECT_TRUE(world.until([&] { return sent; }));
+}
+
+TEST(Nodes, AcknowledgeNothingInAnEpochThatTheReplicaHasNotPersisted) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.lose_connection();
+  world.run(milliseconds(10));
+  world.replica(0).disk.hold_persists = true;
+  bool acked = false;
+  world.network.seen = [&](NodeId, NodeId, const Frame& frame) { acked |= std::holds_alternative<protocol::Ack>(frame.body) && frame.header.epoch.incarnation == 2; };
+  world.connect();
+  world.run(milliseconds(400));
+  EXPECT_FALSE(acked);
+  world.replica(0).disk.hold_persists = false;
+  ASSERT_TRUE(world.until([&] { return acked; }));
+  EXPECT_EQ(world.replica(0).durable_state().held_epoch, (Epoch{1, 2}));
+}
+
+TEST(Nodes, ReportNothingOnANewConnectionBeforeItsHandshakes) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn end = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+  world.replica(0).stop();
+  world.lose_connection();
+  world.run(milliseconds(10));
+  world.connect();
+  world.run(milliseconds(200));
+  EXPECT_EQ(world.upstream.last, Report{});
+  world.replica(0).start(world.now);
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+}
+
+// ---- Retention
+
+TEST(Nodes, AdvanceTheSlotToTheLeastFinalEndOnceAllWereHeard) {
+  World world("ANY 1 (b1, b2)");
+  world.replica(1).stop();
+  ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
+  const Lsn first = world.commit();
+  world.run(milliseconds(50));
+  EXPECT_EQ(world.upstream.slot, Lsn{});
+  world.replica(1).start(world.now);
+  ASSERT_TRUE(world.until([&] { return world.upstream.slot == first; }));
+  world.replica(1).stop();
+  world.commit();
+  world.run(milliseconds(50));
+  EXPECT_EQ(world.upstream.slot, first);
+}
+
+TEST(Nodes, NameTheWalThatIsGone) {
+  World world("ANY 1 (b1)");
+  world.replica(1).stop();
+  ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
+  world.write(300, 40'000);
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(10)));
+  world.primary_disk.gone_below = kLogBegin + ByteCount{2u << 20};
+  world.replica(1).start(world.now);
+  ASSERT_TRUE(world.until([&] { return world.replica_view(1).state == "refused"; }));
+  EXPECT_NE(world.replica_view(1).reason.find("the WAL you need is gone"), std::string::npos) << world.replica_view(1).reason;
+  ASSERT_TRUE(world.until([&] { return world.replica(1).view(world.now).state == "refused"; }));
+  EXPECT_NE(world.replica(1).view(world.now).reason.find("the WAL you need is gone"), std::string::npos);
+  // Restored, it goes on by itself.
+  world.primary_disk.gone_below = {};
+  EXPECT_TRUE(world.until([&] { return world.replica_view(1).state == "streaming"; }, seconds(10)));
+}
+
+TEST(Nodes, CompareWithoutTheFinalWalThatThePrimaryRemoved) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.write(120, 30'000);
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(5)));
+  world.run(milliseconds(1500));  // final_end is persisted.
+  world.primary_disk.gone_below = align_down(world.wal.end(), 1u << 20);
+  world.replica(0).stop();
+  world.replica(0).start(world.now);
+  const Lsn end = world.commit();
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+}
+
+TEST(Nodes, RemoveNoWalThatRecoveryOrTheStandbyNeeds) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.write(120, 30'000);
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(5)));
+  ReplicaNode& node = *world.replica(0).node;
+  world.run(milliseconds(1500));
+  node.raise_log_begin(Lsn{UINT64_MAX >> 1});
+  world.run(milliseconds(5));
+  EXPECT_GT(node.log_begin(), kLogBegin);
+  EXPECT_LE(node.log_begin(), world.replica(0).durable_state().scan_begin);
+  EXPECT_EQ(node.log_begin(), world.replica(0).durable_state().log_begin);
+}
+
+}  // namespace
+}  // namespace slipstream::node

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/ids.h"
+#include "base/lsn.h"
+#include "wal/crc32c.h"
+#include "wal/segment.h"
+
+namespace slipstream::node {
+
+// Makes WAL as PostgreSQL 15 does: pages, long headers at segments' starts, records with links and CRCs. (xlogrecord.h, xlog_internal.h)
+class WalWriter {
+ public:
+  WalWriter(Lsn begin, ByteCount segment_size, SystemId system) : layout_(segment_size), system_(system), begin_(begin) {}
+
+  // Appends a record with `payload_bytes` of payload, all of the value `fill`; returns its end.
+  Lsn record(std::size_t payload_bytes, std::uint8_t fill = 0x5a) {
+    if (end().value % wal::kPageBytes == 0) page_header(0);
+    const Lsn at = end();
+    std::vector<std::byte> bytes(24 + payload_bytes, std::byte{fill});
+    ByteWriter header(bytes);
+    header.le(static_cast<std::uint32_t>(bytes.size()));
+    header.le(std::uint32_t{7});
+    header.le(previous_.value);
+    header.le(std::uint8_t{0});
+    header.le(std::uint8_t{10});
+    header.le(std::uint16_t{0});
+    wal::Crc32c crc;
+    crc.add(std::span(bytes).subspan(24));
+    crc.add(std::span(bytes).first(20));
+    header.le(crc.value());
+    previous_ = at;
+    put(bytes);
+    while (end().value % 8 != 0) bytes_.push_back(std::byte{0});
+    return end();
+  }
+
+  Lsn begin() const { return begin_; }
+  Lsn end() const { return begin_ + ByteCount{bytes_.size()}; }
+  std::span<std::byte> at(LsnRange range) { return std::span(bytes_).subspan((range.begin - begin_).value, range.size().value); }
+  // Forgets everything from `end` on (the server lost it).
+  void cut(Lsn end, Lsn previous) {
+    bytes_.resize((end - begin_).value);
+    previous_ = previous;
+  }
+  Lsn previous() const { return previous_; }
+
+ private:
+  void put(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      if (end().value % wal::kPageBytes == 0) page_header(static_cast<std::uint32_t>(bytes.size()));
+      const auto room = static_cast<std::size_t>(wal::kPageBytes - end().value % wal::kPageBytes);
+      const auto piece = bytes.first(std::min(room, bytes.size()));
+      bytes_.insert(bytes_.end(), piece.begin(), piece.end());
+      bytes = bytes.subspan(piece.size());
+    }
+  }
+  void page_header(std::uint32_t remaining) {
+    const bool long_header = layout_.offset_of(end()) == 0;
+    std::vector<std::byte> bytes(long_header ? 40 : 24);
+    ByteWriter header(bytes);
+    header.le(std::uint16_t{0xD110});
+    header.le(static_cast<std::uint16_t>((remaining > 0 ? 1 : 0) | (long_header ? 2 : 0)));
+    header.le(std::uint32_t{1});
+    header.le(end().value);
+    header.le(remaining);
+    header.le(std::uint32_t{0});
+    if (long_header) {
+      header.le(system_.value);
+      header.le(static_cast<std::uint32_t>(layout_.segment_size().value));
+      header.le(static_cast<std::uint32_t>(wal::kPageBytes));
+    }
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  }
+
+  wal::SegmentLayout layout_;
+  SystemId system_;
+  Lsn begin_;
+  Lsn previous_{};
+  std::vector<std::byte> bytes_;
+};
+
+}  // namespace slipstream::node

@@ -1,0 +1,79 @@
+#include "wal/io/file_segment_source.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "wal/io/files.h"
+
+namespace slipstream::wal::io {
+
+FileSegmentSource::FileSegmentSource(std::filesystem::path directory, SegmentLayout layout, std::optional<TimelineHistory> history)
+    : directory_(std::move(directory)), layout_(layout), history_(std::move(history)) {}
+
+FileSegmentSource::~FileSegmentSource() { close_segment(); }
+
+void FileSegmentSource::close_segment() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+}
+
+std::string FileSegmentSource::name_of(std::uint64_t number) const {
+  if (history_) return layout_.file_name(history_->file_owner(layout_.begin_of(number), layout_.segment_size()), number);
+  std::string newest;
+  for (const SegmentFile& file : list_segments(directory_, layout_))
+    if (file.number == number) newest = file.path.filename().string();
+  return newest;
+}
+
+bool FileSegmentSource::open_segment(std::uint64_t number) {
+  if (fd_ >= 0 && number_ == number) return true;
+  close_segment();
+  const std::string name = name_of(number);
+  if (name.empty()) return false;
+  path_ = directory_ / name;
+  number_ = number;
+  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  return fd_ >= 0;
+}
+
+bool FileSegmentSource::still_named() const {
+  struct stat named{}, opened{};
+  return ::stat(path_.c_str(), &named) == 0 && ::fstat(fd_, &opened) == 0 && named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+}
+
+std::size_t FileSegmentSource::read(Lsn at, std::span<std::byte> out) {
+  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(layout_.segment_end(at).value - at.value, out.size()));
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    if (!open_segment(layout_.number_of(at))) return 0;
+    ssize_t got = 0;
+    do got = ::pread(fd_, out.data(), count, static_cast<off_t>(layout_.offset_of(at)));
+    while (got < 0 && errno == EINTR);
+    if (still_named()) return got > 0 ? static_cast<std::size_t>(got) : 0;
+    close_segment();
+  }
+  return 0;
+}
+
+std::vector<BlockDigest> digest_blocks(SegmentSource& source, SegmentLayout, LsnRange range) {
+  std::vector<BlockDigest> out;
+  std::vector<std::byte> block(kBlockBytes);
+  for (Lsn at = range.begin; at < range.end;) {
+    const Lsn end = std::min(range.end, Lsn{align_down(at, kBlockBytes).value + kBlockBytes});
+    const auto bytes = std::span(block).first(end.value - at.value);
+    for (std::size_t have = 0; have < bytes.size();) {
+      const std::size_t got = source.read(at + ByteCount{have}, bytes.subspan(have));
+      if (got == 0) return out;
+      have += got;
+    }
+    out.push_back({{at, end}, xxh3_128(bytes)});
+    at = end;
+  }
+  return out;
+}
+
+}  // namespace slipstream::wal::io
