@@ -32,6 +32,10 @@ void TomlReader::text(const std::string& key, std::string& out) {
 
 void TomlReader::required_text(const std::string& key, std::string& out) {
   if (!get(key)) {
+    // Often it is there, misspelt.
+    for (const auto& [name, value] : table_)
+      if (const std::string candidates[] = {key}; !known_.contains(std::string(name.str())) && nearest(name.str(), candidates))
+        return fail_at(name.source(), fmt::format("unknown key \"{}\"", full(std::string(name.str()))), fmt::format("did you mean \"{}\"?", key));
     fail(key, fmt::format("{} is missing", full(key)), fmt::format("add  {} = \"…\"  here; docs/operations.md lists the keys", key));
     return;
   }

@@ -37,6 +37,7 @@ struct Device {
   std::uint16_t port = 0;
   rte_ether_addr mac{};
   std::uint32_t address = 0;  // Network order.
+  bool started = false;
   bool up = false;
   std::int64_t link_polled = 0;
   std::int64_t stalled_since = 0;
@@ -86,7 +87,10 @@ std::expected<void, Error> start_device(Device& device, rte_mempool* pool) {
   const int socket = rte_eth_dev_socket_id(device.port);
   if (const int code = rte_eth_rx_queue_setup(device.port, 0, rx, static_cast<unsigned>(socket), nullptr, pool); code != 0) return fail("cannot set up receiving", code);
   if (const int code = rte_eth_tx_queue_setup(device.port, 0, tx, static_cast<unsigned>(socket), nullptr); code != 0) return fail("cannot set up sending", code);
-  if (const int code = rte_eth_dev_start(device.port); code != 0) return fail("does not start", code);
+  // A memif client whose server is not there yet starts later, when its link is looked at.
+  const int code = rte_eth_dev_start(device.port);
+  device.started = code == 0;
+  if (!device.started && !device.config.connects) return fail("does not start", code);
   (void)rte_eth_promiscuous_enable(device.port);  // Not every device can; then its own address must do.
   rte_eth_macaddr_get(device.port, &device.mac);
   return {};
@@ -109,13 +113,13 @@ struct DpdkPort::Impl {
     if (now - device.link_polled < kLinkPollNs) return;
     device.link_polled = now;
     rte_eth_link link{};
-    device.up = rte_eth_link_get_nowait(device.port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+    device.up = device.started && rte_eth_link_get_nowait(device.port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     if (device.up) return;
     drop_queue(device);
-    if (device.config.connects && now - device.restarted > kReconnectNs && rte_eth_dev_stop(device.port) == 0) {
-      device.restarted = now;
-      (void)rte_eth_dev_start(device.port);
-    }
+    if (!device.config.connects || now - device.restarted < kReconnectNs) return;
+    device.restarted = now;
+    if (device.started) (void)rte_eth_dev_stop(device.port);
+    device.started = rte_eth_dev_start(device.port) == 0;
   }
 
   void drop_queue(Device& device) {
@@ -233,7 +237,7 @@ std::size_t DpdkPort::receive(std::span<std::span<const std::byte>> frames) {
     device.received_count = 0;
     impl_->poll_link(device, now);
     const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(kBurst, frames.size() - count));
-    if (room == 0) continue;
+    if (room == 0 || !device.started) continue;
     device.received_count = rte_eth_rx_burst(device.port, 0, device.received.data(), room);
     for (std::uint16_t k = 0; k < device.received_count; ++k) {
       const auto frame = impl_->open(device, device.received[k]);

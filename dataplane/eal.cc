@@ -58,7 +58,7 @@ void prepare_memif(const std::string& vdev) {
 }
 
 std::vector<std::string> arguments_of(const EalOptions& options, bool hugepages) {
-  std::vector<std::string> out{"slipstream", "--file-prefix", options.file_prefix, "--no-telemetry", "--log-level", "lib.eal:3", "--log-level", "pmd:3"};
+  std::vector<std::string> out{"slipstream", "--file-prefix", options.file_prefix, "--no-telemetry", "--log-level", "lib.*:3", "--log-level", "pmd.*:3"};
   // DPDK takes --in-memory only with hugepages; without them --no-shconf leaves as little behind.
   if (hugepages) out.insert(out.end(), {"--in-memory", "-m", std::to_string(options.memory_mb)});
   else out.insert(out.end(), {"--no-huge", "--no-shconf", "-m", std::to_string(options.memory_mb)});

@@ -10,9 +10,11 @@
 
 namespace slipstream::node {
 
-// Compares a replica's log with the primary's own files, block by block (E4): asks for digests a window at a time, reads the same blocks, and says where they first differ.
-// Guarantees: (1) done() only after every byte from the begin to the replica's durable_end had equal digests, except blocks below what is final whose
-//   files the primary has removed. (2) Blocks are taken in order, one at a time, so the first difference is the one that is named.
+// Compares a replica's log with the primary's own files, block by block (E4): asks for digests a window at a time,
+// reads the same blocks, and says where they first differ. Guarantees: (1) done() only after every byte from the begin
+// to the replica's durable_end had equal digests, except blocks below what is final whose
+//   files the primary has removed. (2) Blocks are taken in order, one at a time, so the first difference is the one
+//   that is named.
 class Comparison {
  public:
   enum class Outcome : std::uint8_t { kGoesOn, kDone, kDifferent, kGone };

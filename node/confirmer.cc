@@ -10,7 +10,8 @@ namespace {
 constexpr int kTriesMax = 3;
 constexpr int kConnectionsMax = 3;
 constexpr Duration kReadAgain = milliseconds(5);
-constexpr std::uint64_t kReadAheadMax = 2u << 20;  // Bytes being read ahead of the ship log's end: they displace as much memory.
+constexpr std::uint64_t kReadAheadMax =
+    2u << 20;  // Bytes being read ahead of the ship log's end: they displace as much memory.
 
 }  // namespace
 
@@ -23,7 +24,8 @@ void Confirmer::restart(Lsn stream_begin) {
 }
 
 void Confirmer::on_chunk(const UpstreamChunk& chunk, Instant now) {
-  CHECK(chunk.range.begin == stream_end_ && !chunk.range.empty() && chunk.range.size().value <= protocol::kBatchBytesMax);
+  CHECK(chunk.range.begin == stream_end_ && !chunk.range.empty() &&
+        chunk.range.size().value <= protocol::kBatchBytesMax);
   stream_end_ = chunk.range.end;
   if (!holding_) entries_.push_back({chunk, now});
 }
@@ -52,7 +54,8 @@ void Confirmer::on_read(std::uint32_t operation, DiskStatus status, Instant now)
     forgotten_ &= ~bit;
     return;
   }
-  const auto it = std::ranges::find_if(entries_, [&](const Entry& e) { return e.state == Entry::State::kReading && e.operation == operation; });
+  const auto it = std::ranges::find_if(
+      entries_, [&](const Entry& e) { return e.state == Entry::State::kReading && e.operation == operation; });
   if (it == entries_.end()) return;
   if (status == DiskStatus::kOk && xxh3_64(log_.memory(it->chunk.range)) == it->chunk.digest) {
     it->state = Entry::State::kEqual;

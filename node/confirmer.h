@@ -9,9 +9,11 @@
 
 namespace slipstream::node {
 
-// Turns PostgreSQL's own stream into confirmed batches (C1, C2): each chunk's range is read from the files into the ship log's ring, and counts when it has the chunk's digest.
-// A difference is read again; if it stays, nothing further counts until the connection was made anew, and after three connections in a row it gives up.
-// Guarantees: (1) next_confirmed() gives chunks in order, each equal to what PostgreSQL sent. (2) No memory is read into while an earlier connection's read may still fill it.
+// Turns PostgreSQL's own stream into confirmed batches (C1, C2): each chunk's range is read from the files into the
+// ship log's ring, and counts when it has the chunk's digest. A difference is read again; if it stays, nothing further
+// counts until the connection was made anew, and after three connections in a row it gives up. Guarantees: (1)
+// next_confirmed() gives chunks in order, each equal to what PostgreSQL sent. (2) No memory is read into while an
+// earlier connection's read may still fill it.
 class Confirmer {
  public:
   static constexpr std::size_t kReadsMax = 16;
@@ -50,9 +52,9 @@ class Confirmer {
 
   ShipLog& log_;
   std::uint32_t first_operation_;
-  std::deque<Entry> entries_;      // Contiguous from the ship log's end.
-  std::uint32_t busy_ = 0;         // Bit per operation under way.
-  std::uint32_t forgotten_ = 0;    // Under way for a connection that is gone.
+  std::deque<Entry> entries_;    // Contiguous from the ship log's end.
+  std::uint32_t busy_ = 0;       // Bit per operation under way.
+  std::uint32_t forgotten_ = 0;  // Under way for a connection that is gone.
   Lsn stream_end_{};
   bool holding_ = false;
   bool reconnect_ = false;

@@ -8,7 +8,8 @@
 
 namespace slipstream::node {
 
-DigestService::DigestService(std::span<std::byte> memory, std::uint32_t first_operation) : memory_(memory), first_operation_(first_operation) {
+DigestService::DigestService(std::span<std::byte> memory, std::uint32_t first_operation)
+    : memory_(memory), first_operation_(first_operation) {
   CHECK(memory.size() >= wal::kBlockBytes);
 }
 
@@ -38,7 +39,8 @@ std::optional<ReadOp> DigestService::next_read() {
 void DigestService::on_read(DiskStatus status) {
   reading_ = false;
   if (std::exchange(forget_, false)) return;
-  if (status != DiskStatus::kOk) return stop();  // The primary asks again, and a person finds the missing file in the log.
+  if (status != DiskStatus::kOk)
+    return stop();  // The primary asks again, and a person finds the missing file in the log.
   blocks_[next_].digest = xxh3_128(memory_.first(blocks_[next_].range.size().value));
   ++next_;
 }

@@ -9,7 +9,8 @@
 
 namespace slipstream::node {
 
-// Answers one digest request at a time from the replica's own files: aligned 64 KiB blocks, read into memory of the driver, digested, replied in order.
+// Answers one digest request at a time from the replica's own files: aligned 64 KiB blocks, read into memory of the
+// driver, digested, replied in order.
 class DigestService {
  public:
   DigestService(std::span<std::byte> memory, std::uint32_t first_operation);  // At least one block of memory.

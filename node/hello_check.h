@@ -14,6 +14,7 @@ struct Objection {
 };
 
 // May this primary open a session with the replica `name` that remembers `state`? (E1 to E3, P2) Nothing: yes.
-std::optional<Objection> objection_to(const protocol::FrameHeader& header, const protocol::Hello& hello, const State& state, const std::string& name);
+std::optional<Objection> objection_to(const protocol::FrameHeader& header, const protocol::Hello& hello,
+                                      const State& state, const std::string& name);
 
 }  // namespace slipstream::node

@@ -12,7 +12,8 @@
 namespace slipstream::node {
 
 // Puts a timeline's history file together from its frames and has it kept durably.
-// Guarantees: (1) has() only once the whole file is on stable storage. (2) Pieces out of order change nothing; they come again.
+// Guarantees: (1) has() only once the whole file is on stable storage. (2) Pieces out of order change nothing; they
+// come again.
 class HistoryKeeper {
  public:
   HistoryKeeper(std::uint32_t operation, TimelineId durable) : operation_(operation), durable_(durable) {}
@@ -25,7 +26,8 @@ class HistoryKeeper {
     if (history.offset == 0) pieces_.clear();
     if (history.offset != pieces_.size()) return protocol::Verdict::kBadRange;
     pieces_ += history.piece;
-    if (pieces_.size() == history.total_bytes) op_ = KeepHistoryOp{operation_, history.timeline, std::exchange(pieces_, {})};
+    if (pieces_.size() == history.total_bytes)
+      op_ = KeepHistoryOp{operation_, history.timeline, std::exchange(pieces_, {})};
     return protocol::Verdict::kAccepted;
   }
   std::optional<KeepHistoryOp> next() {

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/digest.h"
-
 namespace slipstream::node {
 namespace {
 
@@ -17,14 +15,12 @@ constexpr Duration kRetry = milliseconds(100);
 constexpr Duration kRefusedRetry = seconds(2);
 constexpr Duration kUnreachable = milliseconds(1000);
 constexpr std::uint32_t kHistoryPiece = 1024;
-constexpr std::size_t kRepairSlots = 2;  // Kept free of catch-up, so that a repair from files never waits for it.
 
 }  // namespace
 
-Peer::Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory, std::uint32_t first_operation)
-    : member_(std::move(member)), facts_(facts), log_(log), memory_(memory), first_operation_(first_operation), slots_(memory.size() / kSlotBytes) {
-  CHECK(slots_.size() >= 2 * kRepairSlots && slots_.size() < 256);
-}
+Peer::Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory,
+           std::uint32_t first_operation)
+    : member_(std::move(member)), facts_(facts), log_(log), slots_(memory, first_operation) {}
 
 protocol::FrameHeader Peer::header(Instant now, Lsn position) {
   protocol::FrameHeader h;
@@ -43,13 +39,14 @@ protocol::FrameHeader Peer::header(Instant now, Lsn position) {
 }
 
 void Peer::drop_session() {
-  if (sender_) frames_before_ += sender_->counters().frames_sent, bytes_before_ += sender_->counters().bytes_sent, resent_before_ += sender_->counters().bytes_resent;
+  if (sender_)
+    frames_before_ += sender_->counters().frames_sent, bytes_before_ += sender_->counters().bytes_sent,
+        resent_before_ += sender_->counters().bytes_resent;
   state_ = State::kIdle;
   sender_.reset();
   streaming_ = false;
   control_.clear();
-  // What is being read was asked for before: it says nothing of the files as they are in the next session.
-  for (Slot& slot : slots_) slot.use = slot.use == Slot::Use::kReading || slot.use == Slot::Use::kForgotten ? Slot::Use::kForgotten : Slot::Use::kFree;
+  slots_.forget();  // What is being read says nothing of the files as they are in the next session.
 }
 
 void Peer::on_new_epoch(Instant now) {
@@ -68,8 +65,9 @@ void Peer::begin_handshake(Instant now) {
 void Peer::say_hello(Instant now) {
   state_ = State::kHello;
   control_.clear();
-  send_later(protocol::Hello{facts_.identity, facts_.name, protocol::kFormatVersion, protocol::kFormatVersion, facts_.server_version_num,
-                             facts_.segment_size, facts_.flushed_end, facts_.policy_version});
+  send_later(protocol::Hello{facts_.identity, facts_.name, protocol::kFormatVersion, protocol::kFormatVersion,
+                             facts_.server_version_num, facts_.segment_size, facts_.flushed_end,
+                             facts_.policy_version});
   retry_at_ = now + kRetry;
 }
 
@@ -87,9 +85,12 @@ Verdict Peer::on_frame(const protocol::Frame& frame, Instant now) {
   if (h.epoch != facts_.epoch) return h.epoch < facts_.epoch ? Verdict::kStaleEpoch : Verdict::kFutureEpoch;
   if (h.session != session_) return Verdict::kOtherSession;
   Verdict verdict = Verdict::kUnexpected;
-  if (const auto* welcome = std::get_if<protocol::Welcome>(&frame.body)) verdict = on_welcome(*welcome, now);
-  else if (const auto* digests = std::get_if<protocol::DigestReply>(&frame.body)) verdict = on_digests(*digests, now);
-  else if (const auto* acked = std::get_if<protocol::Ack>(&frame.body)) verdict = on_ack(*acked, now);
+  if (const auto* welcome = std::get_if<protocol::Welcome>(&frame.body))
+    verdict = on_welcome(*welcome, now);
+  else if (const auto* digests = std::get_if<protocol::DigestReply>(&frame.body))
+    verdict = on_digests(*digests, now);
+  else if (const auto* acked = std::get_if<protocol::Ack>(&frame.body))
+    verdict = on_ack(*acked, now);
   if (verdict == Verdict::kAccepted || verdict == Verdict::kDuplicate) {
     last_heard_ = now;
     heard_ = true;
@@ -102,7 +103,8 @@ Verdict Peer::on_refuse(const protocol::FrameHeader& from, const protocol::Refus
   last_heard_ = now;
   heard_ = true;
   const bool higher = refused.promised.term > facts_.epoch.term;
-  const bool other_owner = refused.promised.term == facts_.epoch.term && !refused.promised_identity.value.none() && refused.promised_identity != facts_.identity;
+  const bool other_owner = refused.promised.term == facts_.epoch.term && !refused.promised_identity.value.none() &&
+                           refused.promised_identity != facts_.identity;
   if (higher || other_owner) superseding_ = refused;
   if (refused.reason == RefuseReason::kNoSession) {
     if (state_ == State::kActive || state_ == State::kAdopting || state_ == State::kComparing) begin_handshake(now);
@@ -116,7 +118,8 @@ Verdict Peer::on_refuse(const protocol::FrameHeader& from, const protocol::Refus
 }
 
 Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
-  if (state_ != State::kHello) return state_ == State::kComparing || state_ == State::kAdopting ? Verdict::kDuplicate : Verdict::kUnexpected;
+  if (state_ != State::kHello)
+    return state_ == State::kComparing || state_ == State::kAdopting ? Verdict::kDuplicate : Verdict::kUnexpected;
   // Positions heard in this process life from the same log stay true even if its state file is a second older.
   const Lsn known_final_end = log_id_ == welcome.log_id ? std::max(final_end_, welcome.final_end) : welcome.final_end;
   welcome_ = welcome;
@@ -129,11 +132,17 @@ Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
   standby_ready_ = welcome.standby_ready;
   log_only_ = welcome.log_only;
   if (welcome.name != member_.name) {
-    refuse(RefuseReason::kUnknownNode, fmt::format("the node with number {} calls itself {}, but is configured as {}: make the configurations agree", member_.id.value, welcome.name, member_.name), now);
+    refuse(
+        RefuseReason::kUnknownNode,
+        fmt::format("the node with number {} calls itself {}, but is configured as {}: make the configurations agree",
+                    member_.id.value, welcome.name, member_.name),
+        now);
   } else if (welcome.durable_end > facts_.flushed_end) {
     refuse(RefuseReason::kPrimaryBehind,
-           fmt::format("{} holds WAL to {}, but this primary's PostgreSQL has flushed only to {}: it lost flushed WAL. Promote {} instead", member_.name,
-                       to_string(welcome.durable_end), to_string(facts_.flushed_end), member_.name), now);
+           fmt::format("{} holds WAL to {}, but this primary's PostgreSQL has flushed only to {}: it lost flushed WAL. "
+                       "Promote {} instead",
+                       member_.name, to_string(welcome.durable_end), to_string(facts_.flushed_end), member_.name),
+           now);
   } else {
     comparison_.start({welcome.log_begin, welcome.durable_end}, welcome.final_end, known_final_end);
     start_comparison(now);
@@ -142,7 +151,10 @@ Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
 }
 
 void Peer::refuse_copy(const std::string& of, Instant now) {
-  refuse(RefuseReason::kUnknownNode, fmt::format("{} has the same log id as {}: its directory is a copy. Make it anew with init-standby", member_.name, of), now);
+  refuse(RefuseReason::kUnknownNode,
+         fmt::format("{} has the same log id as {}: its directory is a copy. Make it anew with init-standby",
+                     member_.name, of),
+         now);
 }
 
 void Peer::start_comparison(Instant now) {
@@ -165,16 +177,23 @@ void Peer::go_on_comparing(Comparison::Outcome outcome, LsnRange block, Instant 
         retry_at_ = now + kRetry;
       }
       break;
-    case Comparison::Outcome::kDone: send_adoption(now); break;
+    case Comparison::Outcome::kDone:
+      send_adoption(now);
+      break;
     case Comparison::Outcome::kDifferent:
-      refuse(RefuseReason::kDivergent,
-             fmt::format("{} and this primary hold different bytes in {}{}: find out which is right, then make the other anew (init-standby)", member_.name, to_string(block),
-                         block.end <= welcome_.final_end ? ", below what was final" : ""), now);
+      refuse(
+          RefuseReason::kDivergent,
+          fmt::format("{} and this primary hold different bytes in {}{}: find out which is right, then make the other "
+                      "anew (init-standby)",
+                      member_.name, to_string(block), block.end <= welcome_.final_end ? ", below what was final" : ""),
+          now);
       break;
     case Comparison::Outcome::kGone:
       refuse(RefuseReason::kWalGone,
-             fmt::format("the WAL you need is gone: {} is no longer in the primary's pg_wal, so it cannot be compared with what {} holds. Make {} anew with init-standby, or restore the segments there",
-                         to_string(block), member_.name, member_.name), now);
+             fmt::format("the WAL you need is gone: {} is no longer in the primary's pg_wal, so it cannot be compared "
+                         "with what {} holds. Make {} anew with init-standby, or restore the segments there",
+                         to_string(block), member_.name, member_.name),
+             now);
       break;
   }
 }
@@ -219,11 +238,12 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
   standby_ready_ = acked.standby_ready;
   log_only_ = acked.log_only;
   look_at_progress();
-  release_slots();
+  slots_.release_below(sender_->received_end());
   return Verdict::kAccepted;
 }
 
-// It streams once it has received all that was shipped when it last fell short of memory: while files are read for it, the mark moves on.
+// It streams once it has received all that was shipped when it last fell short of memory: while files are read for it,
+// the mark moves on.
 void Peer::look_at_progress() {
   if (streaming_ || sender_->received_end() < shipped_target_) return;
   if (sender_->received_end() >= log_.begin()) {
@@ -238,13 +258,19 @@ void Peer::on_deadline(Instant now) {
   if (!facts_.running || facts_.superseded || now < retry_at_) return;
   switch (state_) {
     case State::kIdle:
-    case State::kRefused: begin_handshake(now); break;
-    case State::kHello: say_hello(now); break;
+    case State::kRefused:
+      begin_handshake(now);
+      break;
+    case State::kHello:
+      say_hello(now);
+      break;
     case State::kComparing:
       if (const auto range = comparison_.wanted()) send_later(protocol::DigestRequest{*range});
       retry_at_ = now + kRetry;
       break;
-    case State::kAdopting: send_adoption(now); break;
+    case State::kAdopting:
+      send_adoption(now);
+      break;
     case State::kActive:
       if (policy_version_ != facts_.policy_version) on_policy_changed(now);
       retry_at_ = now + kRetry;
@@ -283,18 +309,18 @@ void Peer::offer_batches() {
       read_cursor_ = batch->range.end;
       continue;
     }
-    const auto ready = std::ranges::find_if(slots_, [&](const Slot& slot) { return slot.use == Slot::Use::kReady && !slot.for_comparison && slot.range.begin == at; });
-    if (ready == slots_.end()) return;
-    sender_->offer({ready->range, ready->digest});
+    const auto ready = slots_.ready(at);
+    if (!ready) return;
+    sender_->offer(*ready);
   }
 }
 
 bool Peer::next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
   const auto piece = sender_->peek_piece(frame_bytes_max - protocol::kDataHeaderBytes, now);
   if (!piece) return false;
-  const auto bytes = bytes_of(piece->range);
+  const auto bytes = log_.holds(piece->range) ? log_.memory(piece->range) : slots_.bytes_of(piece->range);
   if (bytes.empty()) {  // Displaced from memory meanwhile: read its batch again.
-    if (Slot* slot = slot_for_repair(piece->batch.range)) want_read(piece->batch.range, false, *slot);
+    slots_.want_repair(piece->batch.range, sender_->offered_end());
     return false;
   }
   out.head_bytes = protocol::encode_data_head(header(now, piece->range.begin), piece->batch, bytes.size(), out.head);
@@ -303,81 +329,41 @@ bool Peer::next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
   return true;
 }
 
-std::span<const std::byte> Peer::bytes_of(LsnRange range) const {
-  if (log_.holds(range)) return log_.memory(range);
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    const Slot& slot = slots_[i];
-    if (slot.use == Slot::Use::kReady && !slot.for_comparison && slot.range.begin <= range.begin && range.end <= slot.range.end)
-      return slot_memory(i).subspan((range.begin - slot.range.begin).value, range.size().value);
-  }
-  return {};
-}
-
-Peer::Slot* Peer::free_slot(std::size_t keep_free) {
-  const auto free = static_cast<std::size_t>(std::ranges::count(slots_, Slot::Use::kFree, &Slot::use));
-  if (free <= keep_free) return nullptr;
-  return &*std::ranges::find(slots_, Slot::Use::kFree, &Slot::use);
-}
-
-// A batch that must be sent again comes before batches that can be read again: without this its gap could wait for slots that wait for the gap.
-Peer::Slot* Peer::slot_for_repair(LsnRange range) {
-  const auto being_read = [&](const Slot& slot) { return (slot.use == Slot::Use::kWanted || slot.use == Slot::Use::kReading) && slot.range == range; };
-  if (std::ranges::any_of(slots_, being_read)) return nullptr;
-  if (Slot* slot = free_slot(0)) return slot;
-  Slot* farthest = nullptr;
-  for (Slot& slot : slots_)
-    if (slot.use == Slot::Use::kReady && slot.range.begin > range.begin && slot.range.end <= sender_->offered_end() && (!farthest || slot.range.begin > farthest->range.begin))
-      farthest = &slot;
-  return farthest;
-}
-
-void Peer::want_read(LsnRange range, bool for_comparison, Slot& slot) { slot = {Slot::Use::kWanted, range, 0, for_comparison}; }
-
-void Peer::release_slots() {
-  for (Slot& slot : slots_)
-    if (slot.use == Slot::Use::kReady && slot.range.end <= sender_->received_end()) slot = {};
-}
-
 std::optional<ReadOp> Peer::next_read() {
-  if (state_ == State::kComparing) {
-    if (Slot* slot = free_slot(0))
-      if (const auto block = comparison_.next_block()) want_read(*block, true, *slot);
+  if (state_ == State::kComparing && slots_.has_free()) {
+    if (const auto block = comparison_.next_block()) slots_.want(*block, true);
   }
   // Catch-up: up to the position from which memory has everything, cut at 128 KiB.
-  if (state_ == State::kActive && read_cursor_ < log_.begin() && read_cursor_.value < sender_->offered_end().value + memory_.size()) {
-    if (Slot* slot = free_slot(kRepairSlots)) {
-      const Lsn end = std::min(log_.begin(), Lsn{align_down(read_cursor_, kSlotBytes).value + kSlotBytes});
-      want_read({read_cursor_, end}, false, *slot);
-      read_cursor_ = end;
-    }
+  if (state_ == State::kActive && read_cursor_ < log_.begin() && slots_.has_room_for_catch_up() &&
+      read_cursor_ < sender_->offered_end() + slots_.size()) {
+    const Lsn end =
+        std::min(log_.begin(), Lsn{align_down(read_cursor_, ReadSlots::kSlotBytes).value + ReadSlots::kSlotBytes});
+    slots_.want({read_cursor_, end}, false);
+    read_cursor_ = end;
   }
-  const auto wanted = std::ranges::find(slots_, Slot::Use::kWanted, &Slot::use);
-  if (wanted == slots_.end()) return std::nullopt;
-  wanted->use = Slot::Use::kReading;
-  const auto index = static_cast<std::size_t>(wanted - slots_.begin());
-  return ReadOp{first_operation_ + static_cast<std::uint32_t>(index), wanted->range, slot_memory(index).first(wanted->range.size().value), true};
+  return slots_.next_read();
 }
 
-void Peer::on_read(std::size_t index, DiskStatus status, Instant now) {
-  Slot& slot = slots_[index];
-  CHECK(slot.use == Slot::Use::kReading || slot.use == Slot::Use::kForgotten);
-  const Slot read = std::exchange(slot, Slot{});
-  if (read.use == Slot::Use::kForgotten) return;
-  const auto bytes = slot_memory(index).first(status == DiskStatus::kOk ? read.range.size().value : 0);
-  if (read.for_comparison) return go_on_comparing(comparison_.on_block(bytes), read.range, now);
-  if (read.range.end <= sender_->received_end()) return;
-  if (bytes.empty()) {
-    return refuse(RefuseReason::kWalGone,
-                  fmt::format("the WAL you need is gone: {} is no longer in the primary's pg_wal. Make {} anew with init-standby, or restore the segments there",
-                              to_string(read.range), member_.name), now);
-  }
-  slot = {Slot::Use::kReady, read.range, xxh3_64(bytes), false};
+void Peer::on_read(std::size_t slot, DiskStatus status, Instant now) {
+  const auto read = slots_.on_read(slot, status);
+  if (!read) return;
+  if (read->for_comparison) return go_on_comparing(comparison_.on_block(read->bytes), read->range, now);
+  if (!read->bytes.empty()) return slots_.release_below(sender_->received_end());
+  if (read->range.end <= sender_->received_end()) return;
+  refuse(RefuseReason::kWalGone,
+         fmt::format("the WAL you need is gone: {} is no longer in the primary's pg_wal. Make {} anew with "
+                     "init-standby, or restore the segments there",
+                     to_string(read->range), member_.name),
+         now);
 }
 
 ack::ReplicaAcks Peer::acks(Instant now) const {
-  const auto is_member = [&](const protocol::PolicyMember& each) { return each.id == member_.id && each.log_id == log_id_; };
+  const auto is_member = [&](const protocol::PolicyMember& each) {
+    return each.id == member_.id && each.log_id == log_id_;
+  };
   ack::ReplicaAcks out{member_.id, ends_, false, false};
-  out.counts = streaming() && policy_version_ == facts_.policy_version && std::ranges::any_of(facts_.members, is_member) && (standby_ready_ || log_only_);
+  out.counts = streaming() && policy_version_ == facts_.policy_version &&
+               std::ranges::any_of(facts_.members, is_member) && (standby_ready_ || log_only_);
   out.candidate = out.counts && now - last_heard_ <= facts_.candidate_timeout;
   return out;
 }
@@ -387,16 +373,31 @@ void Peer::fill(ReplicaView& view, Instant now) const {
   view.name = member_.name;
   const bool silent = !heard_ || now - last_heard_ > kUnreachable;
   switch (state_) {
-    case State::kIdle: view.state = "unreachable"; break;
-    case State::kHello: view.state = silent ? "unreachable" : "handshake"; break;
-    case State::kComparing: view.state = "comparing"; break;
-    case State::kAdopting: view.state = "handshake"; break;
-    case State::kActive: view.state = silent ? "unreachable" : streaming_ ? "streaming" : "catching_up"; break;
-    case State::kRefused: view.state = "refused"; break;
+    case State::kIdle:
+      view.state = "unreachable";
+      break;
+    case State::kHello:
+      view.state = silent ? "unreachable" : "handshake";
+      break;
+    case State::kComparing:
+      view.state = "comparing";
+      break;
+    case State::kAdopting:
+      view.state = "handshake";
+      break;
+    case State::kActive:
+      view.state = silent ? "unreachable" : streaming_ ? "streaming" : "catching_up";
+      break;
+    case State::kRefused:
+      view.state = "refused";
+      break;
   }
   view.reason = reason_;
-  if (view.state == "unreachable") view.reason = heard_ ? fmt::format("nothing heard for {:.1f} s", static_cast<double>((now - last_heard_).ns) / 1e9) : "never heard of";
-  else if (view.state == "streaming" && !standby_ready_ && !log_only_) view.reason = "does not count yet: no standby has connected to its feed";
+  if (view.state == "unreachable")
+    view.reason = heard_ ? fmt::format("nothing heard for {:.1f} s", static_cast<double>((now - last_heard_).ns) / 1e9)
+                         : "never heard of";
+  else if (view.state == "streaming" && !standby_ready_ && !log_only_)
+    view.reason = "does not count yet: no standby has connected to its feed";
   const ack::ReplicaAcks now_acks = acks(now);
   view.counts = now_acks.counts;
   view.candidate = now_acks.candidate;
@@ -409,7 +410,8 @@ void Peer::fill(ReplicaView& view, Instant now) const {
   if (!sender_) return;
   view.sent_end = sender_->sent_end();
   view.round_trip = sender_->round_trip().smoothed();
-  view.frames_sent += sender_->counters().frames_sent, view.bytes_sent += sender_->counters().bytes_sent, view.bytes_resent += sender_->counters().bytes_resent;
+  view.frames_sent += sender_->counters().frames_sent, view.bytes_sent += sender_->counters().bytes_sent,
+      view.bytes_resent += sender_->counters().bytes_resent;
 }
 
 }  // namespace slipstream::node

@@ -12,6 +12,7 @@
 #include "ack/quorum.h"
 #include "node/comparison.h"
 #include "node/io.h"
+#include "node/read_slots.h"
 #include "node/ship_log.h"
 #include "node/snapshot.h"
 #include "protocol/frame.h"
@@ -42,15 +43,16 @@ struct PrimaryFacts {
   Duration candidate_timeout{};
 };
 
-// The primary's view of one replica: opens sessions, compares logs, adopts, ships from memory or files, and keeps what was acknowledged.
-// Guarantees: (1) ends() rise within a session and start from what its handshake reported (Q1). (2) acks() counts only once it streams in this session, with the current
-//   policy durable there that names its log a member (Q4), and a usable standby (Q2). (3) Data goes out only after every digest of the comparison was equal (E4).
+// The primary's view of one replica: opens sessions, compares logs, adopts, ships from memory or files, and keeps what
+// was acknowledged. Guarantees: (1) ends() rise within a session and start from what its handshake reported (Q1). (2)
+// acks() counts only once it streams in this session, with the current
+//   policy durable there that names its log a member (Q4), and a usable standby (Q2). (3) Data goes out only after
+//   every digest of the comparison was equal (E4).
 class Peer {
  public:
-  static constexpr std::size_t kSlotBytes = protocol::kBatchBytesMax;
-
-  // `memory` is this peer's own: a multiple of kSlotBytes, at least 4 slots. Read operations get ids from `first_operation` on, one per slot.
-  Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory, std::uint32_t first_operation);
+  // `memory` and read operations from `first_operation` on are this peer's own (ReadSlots).
+  Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory,
+       std::uint32_t first_operation);
 
   [[nodiscard]] protocol::Verdict on_frame(const protocol::Frame& frame, Instant now);
   void on_read(std::size_t slot, DiskStatus status, Instant now);
@@ -72,7 +74,9 @@ class Peer {
   std::uint64_t policy_version() const { return policy_version_; }
   bool welcomed() const { return state_ != State::kIdle && state_ != State::kHello; }  // In this session.
   bool streaming() const { return state_ == State::kActive && streaming_; }
-  bool holds_what_was_valid() const { return streaming() && ends_[ack::Level::kDurable] >= valid_target_; }  // As of when it joined.
+  bool holds_what_was_valid() const {
+    return streaming() && ends_[ack::Level::kDurable] >= valid_target_;
+  }  // As of when it joined.
   // Another replica has the same log id: one directory is a copy of the other's.
   void refuse_copy(const std::string& of, Instant now);
   // A promise of a higher term, or of our term to another owner: this primary is superseded (E2).
@@ -81,14 +85,6 @@ class Peer {
 
  private:
   enum class State : std::uint8_t { kIdle, kHello, kComparing, kAdopting, kActive, kRefused };
-  struct Slot {
-    enum class Use : std::uint8_t { kFree, kWanted, kReading, kForgotten /* being read for a session that is gone */, kReady };
-    Use use = Use::kFree;
-    LsnRange range{};
-    std::uint64_t digest = 0;
-    bool for_comparison = false;
-  };
-
   protocol::FrameHeader header(Instant now, Lsn position = {});
   void send_later(protocol::Body body) { control_.push_back(std::move(body)); }
   void begin_handshake(Instant now);
@@ -103,19 +99,11 @@ class Peer {
   protocol::Verdict on_refuse(const protocol::FrameHeader& from, const protocol::Refuse& refuse, Instant now);
   void offer_batches();
   bool next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now);
-  std::span<const std::byte> bytes_of(LsnRange range) const;
-  std::span<std::byte> slot_memory(std::size_t slot) const { return memory_.subspan(slot * kSlotBytes, kSlotBytes); }
-  Slot* free_slot(std::size_t keep_free);
-  Slot* slot_for_repair(LsnRange range);
   void look_at_progress();
-  void want_read(LsnRange range, bool for_comparison, Slot& slot);
-  void release_slots();
 
   ack::Member member_;
   const PrimaryFacts& facts_;
   const ShipLog& log_;
-  std::span<std::byte> memory_;
-  std::uint32_t first_operation_;
 
   State state_ = State::kIdle;
   std::string reason_;
@@ -125,7 +113,7 @@ class Peer {
   Instant last_heard_{};
   bool heard_ = false;
   std::deque<protocol::Body> control_;
-  std::vector<Slot> slots_;
+  ReadSlots slots_;
 
   // What the replica told.
   bool ever_welcomed_ = false;
@@ -142,10 +130,11 @@ class Peer {
 
   // Session.
   std::optional<protocol::Sender> sender_;
-  Lsn read_cursor_{};      // Catch-up: files were asked for up to here.
-  bool streaming_ = false; // Once it had all that was shipped when it last looked, it counts for the rest of the session.
-  Lsn shipped_target_{};   // What it has to have received for that,
-  Lsn valid_target_{};     // and what was valid then.
+  Lsn read_cursor_{};  // Catch-up: files were asked for up to here.
+  bool streaming_ =
+      false;  // Once it had all that was shipped when it last looked, it counts for the rest of the session.
+  Lsn shipped_target_{};                                                    // What it has to have received for that,
+  Lsn valid_target_{};                                                      // and what was valid then.
   std::uint64_t frames_before_ = 0, bytes_before_ = 0, resent_before_ = 0;  // Of earlier sessions.
 };
 

@@ -48,19 +48,24 @@ std::string written_out(const ack::Policy& policy, const Members& members) {
   for (const ack::Policy::Term& term : policy.terms()) {
     std::string names;
     for (const NodeId id : term.members) names += (names.empty() ? "" : ", ") + name_of(id, members);
-    text += fmt::format("{}{} {} ({})", text.empty() ? "" : " AND ", term.method == ack::Policy::Method::kAny ? "ANY" : "FIRST", term.count, names);
+    text += fmt::format("{}{} {} ({})", text.empty() ? "" : " AND ",
+                        term.method == ack::Policy::Method::kAny ? "ANY" : "FIRST", term.count, names);
   }
   return text;
 }
 
-bool has_wildcard(const ack::Policy& policy) { return std::ranges::any_of(policy.terms(), &ack::Policy::Term::wildcard); }
+bool has_wildcard(const ack::Policy& policy) {
+  return std::ranges::any_of(policy.terms(), &ack::Policy::Term::wildcard);
+}
 
 // The members that `policy` names, with the logs that are known of them.
-std::vector<MemberRecord> members_of(const ack::Policy& policy, std::span<const ack::Member> replicas, std::span<const MemberRecord> known) {
+std::vector<MemberRecord> members_of(const ack::Policy& policy, std::span<const ack::Member> replicas,
+                                     std::span<const MemberRecord> known) {
   std::vector<MemberRecord> out;
   for (const ack::Member& each : replicas) {
     if (!policy.mentions(each.id)) continue;
-    const auto it = std::ranges::find_if(known, [&](const MemberRecord& k) { return k.id == each.id && k.name == each.name; });
+    const auto it =
+        std::ranges::find_if(known, [&](const MemberRecord& k) { return k.id == each.id && k.name == each.name; });
     out.push_back({each.name, each.id, it == known.end() ? LogId{} : it->log_id});
   }
   return out;
@@ -94,11 +99,13 @@ PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replica
     return;
   }
   if (!pending || !same(*pending, configured)) {
-    // An unfinished change was told to some: what it asks for holds on, until the third is durable on replicas that satisfy all.
+    // An unfinished change was told to some: what it asks for holds on, until the third is durable on replicas that
+    // satisfy all.
     ticket_ = keeper_.change([&](State& s) {
       PolicyRecord record{latest().version + 1, configured_text, members_of(configured, replicas, latest().members)};
       if (pending) {
-        s.policy.members = merged(merged(s.policy.members, s.pending_policy->members), members_of(*pending, replicas, {}));
+        s.policy.members =
+            merged(merged(s.policy.members, s.pending_policy->members), members_of(*pending, replicas, {}));
         s.policy.members = merged(s.policy.members, members_of(in_force_, replicas, {}));
         s.policy.text = both(written_out(in_force_, s.policy.members), written_out(*pending, s.policy.members));
       }
@@ -121,8 +128,10 @@ void PolicyBook::admit(const ack::Member& member, LogId log) {
   change_latest([&](PolicyRecord& record) {
     ++record.version;
     const auto own = std::ranges::find(record.members, member.id, &MemberRecord::id);
-    if (own == record.members.end()) record.members.push_back({member.name, member.id, log});
-    else own->log_id = log;
+    if (own == record.members.end())
+      record.members.push_back({member.name, member.id, log});
+    else
+      own->log_id = log;
   });
 }
 
@@ -139,7 +148,9 @@ bool PolicyBook::on_persisted() {
 
 bool PolicyBook::finish_if_met(std::span<const ack::ReplicaAcks> acks) {
   if (!next_ || told_ != latest() || !keeper_.durable(ticket_)) return false;
-  const auto met = [&](const ack::Policy& policy) { return policy.empty() || ack::committed(policy, acks, ack::Level::kDurable).has_value(); };
+  const auto met = [&](const ack::Policy& policy) {
+    return policy.empty() || ack::committed(policy, acks, ack::Level::kDurable).has_value();
+  };
   if (!met(in_force_) || !met(*next_)) return false;
   keeper_.change([](State& s) {
     s.policy = *s.pending_policy;

@@ -10,9 +10,11 @@
 
 namespace slipstream::node {
 
-// The primary's policy: the one in force, the one to be, under which version replicas are told it, and whose logs are its members (Q4, Q5).
-// Guarantees: (1) A version is durable here before it is told to anyone, and never stands for two contents. (2) A changed text takes the place of the one in force only once it
-//   is durable on replicas that satisfy both; until then both hold, also over restarts and further changes. (3) A log is a member only after admit().
+// The primary's policy: the one in force, the one to be, under which version replicas are told it, and whose logs are
+// its members (Q4, Q5). Guarantees: (1) A version is durable here before it is told to anyone, and never stands for two
+// contents. (2) A changed text takes the place of the one in force only once it
+//   is durable on replicas that satisfy both; until then both hold, also over restarts and further changes. (3) A log
+//   is a member only after admit().
 // `*` is written out in what is told and kept, so that it means the same replicas everywhere.
 class PolicyBook {
  public:
@@ -33,7 +35,9 @@ class PolicyBook {
   bool finish_if_met(std::span<const ack::ReplicaAcks> acks);
 
  private:
-  const PolicyRecord& latest() const { return keeper_.state().pending_policy ? *keeper_.state().pending_policy : keeper_.state().policy; }
+  const PolicyRecord& latest() const {
+    return keeper_.state().pending_policy ? *keeper_.state().pending_policy : keeper_.state().policy;
+  }
   template <class Change>
   void change_latest(Change&& change);
 

@@ -37,11 +37,13 @@ struct PrimaryNode::Impl {
         quorum(new_quorum()),
         connection_quorum(new_quorum()),
         samples(kSamples, options.replicas.size()) {
-    facts.id = options.id, facts.name = options.name, facts.heartbeat = options.heartbeat, facts.candidate_timeout = options.candidate_timeout;
+    facts.id = options.id, facts.name = options.name, facts.heartbeat = options.heartbeat,
+    facts.candidate_timeout = options.candidate_timeout;
     facts.identity = keeper.state().identity;
     facts.superseded = keeper.state().superseded;
     facts.system = keeper.state().system;
-    const std::size_t share = catch_up_memory.size() / std::max<std::size_t>(1, options.replicas.size()) / Peer::kSlotBytes * Peer::kSlotBytes;
+    const std::size_t share = catch_up_memory.size() / std::max<std::size_t>(1, options.replicas.size()) /
+                              ReadSlots::kSlotBytes * ReadSlots::kSlotBytes;
     for (std::size_t i = 0; i < options.replicas.size(); ++i)
       peers.push_back(std::make_unique<Peer>(options.replicas[i], facts, log, catch_up_memory.subspan(i * share, share),
                                              kPeerOperations + static_cast<std::uint32_t>(i) * 0x100));
@@ -63,21 +65,24 @@ struct PrimaryNode::Impl {
     for (const MemberRecord& each : book.told().members) facts.members.push_back({each.name, each.id, each.log_id});
   }
 
-  // A log becomes a member when it streams and holds all that was acknowledged: before that it must not stand for the log that was lost (Q4).
+  // A log becomes a member when it streams and holds all that was acknowledged: before that it must not stand for the
+  // log that was lost (Q4).
   void look_for_members() {
     const ack::Ends& committed = quorum.committed_ends();
     for (const auto& peer : peers) {
       if (peer->welcomed()) book.outbid(peer->policy_version());
       if (!book.mentions(peer->member().id) || !peer->holds_what_was_valid()) continue;
       const ack::Ends& ends = peer->ends();
-      if (ends[ack::Level::kDurable] >= committed[ack::Level::kDurable] && ends[ack::Level::kReceived] >= committed[ack::Level::kReceived])
+      if (ends[ack::Level::kDurable] >= committed[ack::Level::kDurable] &&
+          ends[ack::Level::kReceived] >= committed[ack::Level::kReceived])
         book.admit(peer->member(), peer->log_id());
     }
   }
 
   void look_for_copies(Peer& welcomed, Instant now) {
     for (const auto& other : peers)
-      if (other.get() != &welcomed && other->ever_heard() && other->log_id() == welcomed.log_id()) return welcomed.refuse_copy(other->member().name, now);
+      if (other.get() != &welcomed && other->ever_heard() && other->log_id() == welcomed.log_id())
+        return welcomed.refuse_copy(other->member().name, now);
   }
 
   // ---- PostgreSQL
@@ -91,16 +96,27 @@ struct PrimaryNode::Impl {
     const State& s = keeper.state();
     if (s.superseded) return fail("superseded", superseded_text);
     if (s.system.value != 0 && s.system != up.system) {
-      return fail("other_cluster", fmt::format("PostgreSQL's system identifier is {}, but this state directory belongs to {}: point it at the right server, or use another state_directory",
+      return fail("other_cluster", fmt::format("PostgreSQL's system identifier is {}, but this state directory belongs "
+                                               "to {}: point it at the right server, or use another state_directory",
                                                up.system.value, s.system.value));
     }
     if (s.segment_size.value != 0 && s.segment_size != up.segment_size)
-      return fail("other_segment_size", fmt::format("wal_segment_size is {}, but was {} before: make the replicas and the state_directory anew", up.segment_size.value, s.segment_size.value));
+      return fail(
+          "other_segment_size",
+          fmt::format("wal_segment_size is {}, but was {} before: make the replicas and the state_directory anew",
+                      up.segment_size.value, s.segment_size.value));
     if (up.timeline < s.timeline)
-      return fail("older_timeline", fmt::format("PostgreSQL is on timeline {}, but timeline {} was served from here before: this server is an older one", up.timeline.value, s.timeline.value));
+      return fail(
+          "older_timeline",
+          fmt::format(
+              "PostgreSQL is on timeline {}, but timeline {} was served from here before: this server is an older one",
+              up.timeline.value, s.timeline.value));
     const ack::Ends& committed = quorum.committed_ends();
-    if (const Lsn held = std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]); up.flushed_end < held)
-      return fail("lost_wal", fmt::format("PostgreSQL has flushed only to {}, but replicas hold what it had reported to {}: it lost flushed WAL. Promote a replica", to_string(up.flushed_end), to_string(held)));
+    if (const Lsn held = std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]);
+        up.flushed_end < held)
+      return fail("lost_wal", fmt::format("PostgreSQL has flushed only to {}, but replicas hold what it had reported "
+                                          "to {}: it lost flushed WAL. Promote a replica",
+                                          to_string(up.flushed_end), to_string(held)));
     failed.clear();
     connected = true;
     epoch_ticket = keeper.change([&](State& state) {
@@ -111,7 +127,8 @@ struct PrimaryNode::Impl {
       state.own_epoch.term = std::max(state.own_epoch.term, 1u);
       ++state.own_epoch.incarnation;
     });
-    facts.system = up.system, facts.timeline = up.timeline, facts.segment_size = up.segment_size, facts.server_version_num = up.server_version_num;
+    facts.system = up.system, facts.timeline = up.timeline, facts.segment_size = up.segment_size,
+    facts.server_version_num = up.server_version_num;
     facts.history = up.history;
     facts.flushed_end = up.flushed_end;
     facts.confirmed_end = facts.valid_end = up.stream_begin;
@@ -175,8 +192,10 @@ struct PrimaryNode::Impl {
   void look_for_superseding(Peer& peer) {
     if (!peer.superseding() || facts.superseded) return;
     const auto& refused = *peer.superseding();
-    superseded_text = fmt::format("{} has promised term {}{}, this primary holds term {}: it was superseded and reports nothing more. {}", peer.member().name,
-                                  refused.promised.term, refused.promised.term == facts.epoch.term ? " to another owner" : "", facts.epoch.term, refused.text);
+    superseded_text = fmt::format(
+        "{} has promised term {}{}, this primary holds term {}: it was superseded and reports nothing more. {}",
+        peer.member().name, refused.promised.term, refused.promised.term == facts.epoch.term ? " to another owner" : "",
+        facts.epoch.term, refused.text);
     facts.superseded = true;
     facts.running = false;
     reporter.freeze();
@@ -191,7 +210,8 @@ struct PrimaryNode::Impl {
   Confirmer confirmer;
   PolicyBook book;
   ack::Quorum quorum;             // Over this process life.
-  ack::Quorum connection_quorum;  // Over this connection: what is reported on it was acknowledged after its handshakes (R1, Q1).
+  ack::Quorum connection_quorum;  // Over this connection: what is reported on it was acknowledged after its handshakes
+                                  // (R1, Q1).
   Reporter reporter;
   ack::SampleRing samples;
   std::vector<std::unique_ptr<Peer>> peers;
@@ -209,7 +229,8 @@ struct PrimaryNode::Impl {
   VerdictCounters verdicts;
 };
 
-PrimaryNode::PrimaryNode(PrimaryOptions options, State state, std::span<std::byte> ring, std::span<std::byte> catch_up_memory, Instant now)
+PrimaryNode::PrimaryNode(PrimaryOptions options, State state, std::span<std::byte> ring,
+                         std::span<std::byte> catch_up_memory, Instant now)
     : impl_(std::make_unique<Impl>(std::move(options), std::move(state), ring, catch_up_memory, now)) {}
 PrimaryNode::~PrimaryNode() = default;
 
@@ -238,13 +259,15 @@ Verdict PrimaryNode::on_frame(std::span<const std::byte> bytes, Instant now) {
   Impl& n = *impl_;
   n.now_seen = now;
   protocol::Frame frame;
-  if (const Verdict verdict = protocol::decode(bytes, frame); verdict != Verdict::kAccepted) return n.verdicts.count(verdict);
+  if (const Verdict verdict = protocol::decode(bytes, frame); verdict != Verdict::kAccepted)
+    return n.verdicts.count(verdict);
   const auto& h = frame.header;
   if (h.stream != 0) return n.verdicts.count(Verdict::kOtherStream);
   if (h.destination != n.options.id) return n.verdicts.count(Verdict::kUnknownNode);
   const auto peer = std::ranges::find_if(n.peers, [&](const auto& each) { return each->member().id == h.source; });
   if (peer == n.peers.end()) return n.verdicts.count(Verdict::kUnknownNode);
-  if (h.cluster != n.facts.system && !std::holds_alternative<protocol::Refuse>(frame.body)) return n.verdicts.count(Verdict::kOtherCluster);
+  if (h.cluster != n.facts.system && !std::holds_alternative<protocol::Refuse>(frame.body))
+    return n.verdicts.count(Verdict::kOtherCluster);
   const Verdict verdict = (*peer)->on_frame(frame, now);
   if (verdict == Verdict::kAccepted && h.kind == protocol::FrameKind::kWelcome) n.look_for_copies(**peer, now);
   n.look_for_superseding(**peer);
@@ -316,10 +339,17 @@ Snapshot PrimaryNode::snapshot(Instant now) const {
   const Impl& n = *impl_;
   Snapshot out{n.options.name, "primary", {}, {}, n.verdicts.view()};
   PrimaryView& view = out.primary;
-  view.state = !n.failed.empty() ? n.failed : n.confirmer.given_up() ? "mismatch" : n.recording ? "recording_epoch" : n.connected ? "running" : "no_database";
+  view.state = !n.failed.empty()        ? n.failed
+               : n.confirmer.given_up() ? "mismatch"
+               : n.recording            ? "recording_epoch"
+               : n.connected            ? "running"
+                                        : "no_database";
   view.reason = n.failed.empty() ? "" : n.failed_reason;
   if (view.state == "mismatch")
-    view.reason = fmt::format("PostgreSQL's stream and the files in pg_wal differ behind {}, over several connections: is wal_directory the pg_wal of this server? Then restart", to_string(n.facts.confirmed_end));
+    view.reason = fmt::format(
+        "PostgreSQL's stream and the files in pg_wal differ behind {}, over several connections: is wal_directory the "
+        "pg_wal of this server? Then restart",
+        to_string(n.facts.confirmed_end));
   if (view.reason.empty() && !n.counted_by_postgres)
     view.reason = fmt::format("synchronous_standby_names is '{}': commits can return without us", n.sync_names);
   view.system = n.facts.system, view.timeline = n.facts.timeline, view.epoch = n.facts.epoch;
@@ -342,7 +372,8 @@ Snapshot PrimaryNode::snapshot(Instant now) const {
   }
   view.waiting_for = waiting_sentences(n.book.in_force(), acks, view.replicas, view.valid_end);
   if (n.book.next())
-    for (std::string& sentence : waiting_sentences(*n.book.next(), acks, view.replicas, view.valid_end)) view.waiting_for.push_back("the new " + std::move(sentence));
+    for (std::string& sentence : waiting_sentences(*n.book.next(), acks, view.replicas, view.valid_end))
+      view.waiting_for.push_back("the new " + std::move(sentence));
   return out;
 }
 

@@ -21,23 +21,25 @@ namespace slipstream::node {
 struct PrimaryOptions {
   NodeId id;
   std::string name;
-  std::vector<ack::Member> replicas;   // Every configured replica, in or out of the policy.
-  std::string policy;                  // Text; parsed against `replicas`.
+  std::vector<ack::Member> replicas;               // Every configured replica, in or out of the policy.
+  std::string policy;                              // Text; parsed against `replicas`.
   Duration candidate_timeout = milliseconds(500);  // FIRST's failure detector: unheard for this long is no candidate.
   Duration heartbeat = milliseconds(100);
-  std::uint64_t random_seed = 0;       // Handed in; the core has no randomness of its own.
+  std::uint64_t random_seed = 0;  // Handed in; the core has no randomness of its own.
 };
 
-// The primary's daemon without its IO: ships flushed WAL to every replica, confirms it, gathers acknowledgements into the policy's quorum,
-// and says what may be reported to PostgreSQL.
-// Guarantees: (1) report() never exceeds min(committed end, valid_end) and never falls over one connection. (R1)
-//   (2) Nothing is shipped beyond flushed_end, and nothing called confirmed before PostgreSQL's own stream, or a second reading of files that flushed_end has
-//   passed, had the same digest. (C1, C2) (3) Its epoch is durable before any frame carries it. (E1) (4) Once superseded it reports nothing more. (E2)
-// Ownership: `ring` (a power of two of at least 4 MiB) and `catch_up_memory` are the driver's memory, registered with its reader, used by this node alone.
-// Threading: one thread.
+// The primary's daemon without its IO: ships flushed WAL to every replica, confirms it, gathers acknowledgements into
+// the policy's quorum, and says what may be reported to PostgreSQL. Guarantees: (1) report() never exceeds
+// min(committed end, valid_end) and never falls over one connection. (R1)
+//   (2) Nothing is shipped beyond flushed_end, and nothing called confirmed before PostgreSQL's own stream, or a second
+//   reading of files that flushed_end has passed, had the same digest. (C1, C2) (3) Its epoch is durable before any
+//   frame carries it. (E1) (4) Once superseded it reports nothing more. (E2)
+// Ownership: `ring` (a power of two of at least 4 MiB) and `catch_up_memory` are the driver's memory, registered with
+// its reader, used by this node alone. Threading: one thread.
 class PrimaryNode {
  public:
-  PrimaryNode(PrimaryOptions options, State state, std::span<std::byte> ring, std::span<std::byte> catch_up_memory, Instant now);
+  PrimaryNode(PrimaryOptions options, State state, std::span<std::byte> ring, std::span<std::byte> catch_up_memory,
+              Instant now);
   ~PrimaryNode();
 
   // Inputs.
@@ -52,10 +54,10 @@ class PrimaryNode {
   std::optional<ReadOp> next_read();
   std::optional<PersistOp> next_persist();
   Report report() const;
-  Lsn slot_end() const;   // 0: leave the slot alone.
-  bool take_reconnect();  // True once after a mismatch: the connection must be made anew. (C2)
+  Lsn slot_end() const;                  // 0: leave the slot alone.
+  bool take_reconnect();                 // True once after a mismatch: the connection must be made anew. (C2)
   PrimaryHeld& held() { return held_; }  // For step().
-  Instant deadline() const;  // When on_deadline() wants to be called at the latest.
+  Instant deadline() const;              // When on_deadline() wants to be called at the latest.
 
   std::span<const ack::Member> peers() const;
   Snapshot snapshot(Instant now) const;

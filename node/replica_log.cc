@@ -5,13 +5,14 @@
 namespace slipstream::node {
 namespace {
 
-constexpr std::uint64_t kWriteBytesMax = 1u << 20;  // Also the boundary no write crosses: within a segment, contiguous in the ring.
+constexpr std::uint64_t kWriteBytesMax =
+    1u << 20;  // Also the boundary no write crosses: within a segment, contiguous in the ring.
 constexpr Duration kNoSpaceRetry = milliseconds(500);
 
 }  // namespace
 
-ReplicaLog::ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered, wal::Scanner::Start start,
-                       wal::Scanner::Expect expect, std::uint32_t first_operation)
+ReplicaLog::ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered,
+                       wal::Scanner::Start start, wal::Scanner::Expect expect, std::uint32_t first_operation)
     : ring_(ring),
       first_operation_(first_operation),
       start_(start),
@@ -21,7 +22,9 @@ ReplicaLog::ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, con
       durable_end_(recovered.durable_end),
       submitted_end_(recovered.durable_end) {}
 
-std::size_t ReplicaLog::under_way() const { return static_cast<std::size_t>(std::ranges::count_if(writes_, [](const Write& w) { return w.busy && !w.done; })); }
+std::size_t ReplicaLog::under_way() const {
+  return static_cast<std::size_t>(std::ranges::count_if(writes_, [](const Write& w) { return w.busy && !w.done; }));
+}
 
 bool ReplicaLog::touches(Lsn begin, Lsn end) const {
   return std::ranges::any_of(writes_, [&](const Write& w) {
@@ -29,7 +32,8 @@ bool ReplicaLog::touches(Lsn begin, Lsn end) const {
   });
 }
 
-// Whole blocks go straight from the ring, as many as there are; the last, partial one by itself from a copy with zeros behind.
+// Whole blocks go straight from the ring, as many as there are; the last, partial one by itself from a copy with zeros
+// behind.
 std::optional<WriteOp> ReplicaLog::next_write(Instant now) {
   if (submitted_end_ >= received_end_ || (no_space_ && now < retry_at_)) return std::nullopt;
   if (std::ranges::find(writes_, false, &Write::busy) == writes_.end()) return std::nullopt;

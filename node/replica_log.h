@@ -13,15 +13,16 @@
 namespace slipstream::node {
 
 // Brings received bytes from the ring to stable storage and finds the records in them.
-// Guarantees: (1) durable_end() is the end of a complete, valid record all of which is on stable storage. (2) No two writes under way touch the same 4 KiB block.
+// Guarantees: (1) durable_end() is the end of a complete, valid record all of which is on stable storage. (2) No two
+// writes under way touch the same 4 KiB block.
 //   (3) A write's bytes beyond what was received are zeros.
 class ReplicaLog {
  public:
   static constexpr std::uint64_t kBlock = 4096;
   static constexpr std::size_t kWritesMax = 8;
 
-  ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered, wal::Scanner::Start start, wal::Scanner::Expect expect,
-             std::uint32_t first_operation);
+  ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered,
+             wal::Scanner::Start start, wal::Scanner::Expect expect, std::uint32_t first_operation);
 
   void on_received(Lsn received_end) { received_end_ = std::max(received_end_, received_end); }
   std::optional<WriteOp> next_write(Instant now);
@@ -51,7 +52,9 @@ class ReplicaLog {
   };
   std::size_t under_way() const;
   bool touches(Lsn begin, Lsn end) const;
-  std::span<std::byte> memory(LsnRange range) const { return ring_.subspan(range.begin.value & (ring_.size() - 1), range.size().value); }
+  std::span<std::byte> memory(LsnRange range) const {
+    return ring_.subspan(range.begin.value & (ring_.size() - 1), range.size().value);
+  }
   WriteOp start(LsnRange range);
   void advance();
 

@@ -48,17 +48,20 @@ struct Evidence {
   std::vector<wal::BlockDigest> blocks;  // From at most 256 blocks below final_end to durable_end.
 };
 
-// The replica's daemon without its IO: turns frames into a durable prefix of the primary's WAL, says how much of it is received, durable, final and applied,
-// and how far its standby may be fed.
-// Guarantees: (1) received_end >= synced_end >= durable_end >= fed_end; none decreases within a session, durable_end and final_end never.
-//   (2) An ack carries the ends of the moment it is encoded. (3) A frame that is refused changes no state but a counter.
-//   (4) durable_end is the end of a complete, valid record wholly on stable storage, so recovery always finds it again.
-//   (5) held_epoch is durable before the first ack in that epoch (E5). (6) Once it promised a higher term it acknowledges no older one (P2).
-// Ownership: `ring` (a power of two, at least 4 MiB, 4096-aligned) is the driver's memory, used by this node alone; `at % size` holds the byte at `at`. On construction
+// The replica's daemon without its IO: turns frames into a durable prefix of the primary's WAL, says how much of it is
+// received, durable, final and applied, and how far its standby may be fed. Guarantees: (1) received_end >= synced_end
+// >= durable_end >= fed_end; none decreases within a session, durable_end and final_end never.
+//   (2) An ack carries the ends of the moment it is encoded. (3) A frame that is refused changes no state but a
+//   counter. (4) durable_end is the end of a complete, valid record wholly on stable storage, so recovery always finds
+//   it again. (5) held_epoch is durable before the first ack in that epoch (E5). (6) Once it promised a higher term it
+//   acknowledges no older one (P2).
+// Ownership: `ring` (a power of two, at least 4 MiB, 4096-aligned) is the driver's memory, used by this node alone; `at
+// % size` holds the byte at `at`. On construction
 //   the driver has filled the 4 KiB block that holds `recovered.durable_end` from disk (zeros beyond it).
 class ReplicaNode {
  public:
-  ReplicaNode(ReplicaOptions options, State state, wal::Recovered recovered, std::span<std::byte> ring, std::span<std::byte> compare_memory, Instant now);
+  ReplicaNode(ReplicaOptions options, State state, wal::Recovered recovered, std::span<std::byte> ring,
+              std::span<std::byte> compare_memory, Instant now);
   ~ReplicaNode();
 
   // Inputs.
@@ -66,7 +69,8 @@ class ReplicaNode {
   void on_disk(DiskDone done, Instant now);  // Completion of a write, read, persist or history of ours.
   void on_standby(const StandbyEvent& event, Instant now);
   void on_deadline(Instant now);
-  // Retention: the log may begin at `wanted` from now on. Goes no further than what was fed and what recovery starts from; segments below log_begin() may be removed.
+  // Retention: the log may begin at `wanted` from now on. Goes no further than what was fed and what recovery starts
+  // from; segments below log_begin() may be removed.
   void raise_log_begin(Lsn wanted);
   Lsn log_begin() const;  // Durable.
 
@@ -81,8 +85,8 @@ class ReplicaNode {
   Instant deadline() const;
 
   // Promotion (driven by the operator over the control socket; each is followed by persisting).
-  // Promises `term` to `candidate`. From then on no older term is acknowledged. Refused: a term not above the promised one, another candidate's promise
-  // for the same term (unless `supersede`).
+  // Promises `term` to `candidate`. From then on no older term is acknowledged. Refused: a term not above the promised
+  // one, another candidate's promise for the same term (unless `supersede`).
   std::expected<void, Error> fence(std::uint32_t term, const std::string& candidate, bool supersede, Instant now);
   // True once the promise is durable and everything received has been made durable: evidence() is final then.
   bool fenced() const;

@@ -8,7 +8,8 @@
 namespace slipstream::node {
 
 // What PostgreSQL may be told (R1).
-// Guarantees: (1) An end is raised only to min(committed, valid), and while PostgreSQL stops also to no more than its stream's end. (2) It never falls over one connection, and
+// Guarantees: (1) An end is raised only to min(committed, valid), and while PostgreSQL stops also to no more than its
+// stream's end. (2) It never falls over one connection, and
 //   starts from nothing at each. (3) Once frozen it never rises again (E2).
 class Reporter {
  public:

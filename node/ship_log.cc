@@ -36,7 +36,8 @@ void ShipLog::append(const protocol::Batch& batch) {
 
 std::optional<protocol::Batch> ShipLog::batch_from(Lsn at) const {
   if (at < begin_ || at >= end_) return std::nullopt;
-  const auto it = std::upper_bound(batches_.begin(), batches_.end(), at, [](Lsn lsn, const protocol::Batch& b) { return lsn < b.range.end; });
+  const auto it = std::upper_bound(batches_.begin(), batches_.end(), at,
+                                   [](Lsn lsn, const protocol::Batch& b) { return lsn < b.range.end; });
   CHECK(it != batches_.end() && it->range.contains(at));
   if (it->range.begin == at) return *it;
   const LsnRange rest{at, it->range.end};

@@ -9,8 +9,9 @@
 
 namespace slipstream::node {
 
-// The primary's memory of what it shipped last: contiguous batches whose bytes lie in a ring (the byte at position p at ring[p % size]).
-// Guarantees: (1) bytes of [begin(), end()) are as they were when appended. (2) reserve() evicts whole batches, so begin() is always a batch's begin.
+// The primary's memory of what it shipped last: contiguous batches whose bytes lie in a ring (the byte at position p at
+// ring[p % size]). Guarantees: (1) bytes of [begin(), end()) are as they were when appended. (2) reserve() evicts whole
+// batches, so begin() is always a batch's begin.
 class ShipLog {
  public:
   explicit ShipLog(std::span<std::byte> ring);
@@ -25,7 +26,8 @@ class ShipLog {
   std::span<std::byte> memory(LsnRange range) const;
   void append(const protocol::Batch& batch);  // Begins at end(); its bytes are in memory.
 
-  // The batch that holds `at`, from `at` on (with a digest of its own when `at` lies inside). Nothing unless begin() <= at < end().
+  // The batch that holds `at`, from `at` on (with a digest of its own when `at` lies inside). Nothing unless begin() <=
+  // at < end().
   std::optional<protocol::Batch> batch_from(Lsn at) const;
 
  private:

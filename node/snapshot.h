@@ -10,7 +10,8 @@
 #include "base/lsn.h"
 #include "base/time.h"
 
-// What a node shows of itself: plain values, copied out of it between turns. Status, metrics and tests read this and nothing else.
+// What a node shows of itself: plain values, copied out of it between turns. Status, metrics and tests read this and
+// nothing else.
 namespace slipstream::node {
 
 struct LagQuantiles {
@@ -22,8 +23,8 @@ struct LagQuantiles {
 struct ReplicaView {
   NodeId id;
   std::string name;
-  std::string state;      // "unreachable", "handshake", "comparing", "catching_up", "streaming", "refused"
-  std::string reason;     // Why, in plain words, when not streaming. (the refusal's text, "the WAL you need is gone: …")
+  std::string state;   // "unreachable", "handshake", "comparing", "catching_up", "streaming", "refused"
+  std::string reason;  // Why, in plain words, when not streaming. (the refusal's text, "the WAL you need is gone: …")
   bool in_policy = false;
   bool counts = false;
   bool candidate = false;
@@ -35,13 +36,14 @@ struct ReplicaView {
   Duration last_heard{};  // Ago.
   Duration round_trip{};
   std::uint64_t frames_sent = 0;
-  std::uint64_t bytes_sent = 0;       // Payload.
-  std::uint64_t bytes_resent = 0;     // Payload sent again.
+  std::uint64_t bytes_sent = 0;                // Payload.
+  std::uint64_t bytes_resent = 0;              // Payload sent again.
   std::array<LagQuantiles, ack::kLevels> lag;  // Since start.
 };
 
 struct PrimaryView {
-  std::string state;   // "no_database", "recording_epoch", "running", "superseded", "mismatch", "lost_wal", "other_cluster", "other_segment_size", "older_timeline"
+  std::string state;  // "no_database", "recording_epoch", "running", "superseded", "mismatch", "lost_wal",
+                      // "other_cluster", "other_segment_size", "older_timeline"
   std::string reason;
   SystemId system;
   TimelineId timeline;
@@ -56,12 +58,13 @@ struct PrimaryView {
   ack::Ends committed;
   std::string policy;
   std::uint64_t policy_version = 0;
-  std::vector<std::string> waiting_for;  // One sentence per unmet term, at level durable; empty when nothing is waited for.
+  std::vector<std::string>
+      waiting_for;  // One sentence per unmet term, at level durable; empty when nothing is waited for.
   std::vector<ReplicaView> replicas;
 };
 
 struct ReplicaSelfView {
-  std::string state;   // "waiting_for_primary", "comparing", "receiving", "fenced", "refused", "no_space"
+  std::string state;  // "waiting_for_primary", "comparing", "receiving", "fenced", "refused", "no_space"
   std::string reason;
   SystemId system;
   TimelineId timeline;
@@ -87,9 +90,9 @@ struct ReplicaSelfView {
 
 struct Snapshot {
   std::string name;
-  std::string role;  // "primary" or "replica"
-  PrimaryView primary;     // When role is primary.
-  ReplicaSelfView replica; // When role is replica.
+  std::string role;                               // "primary" or "replica"
+  PrimaryView primary;                            // When role is primary.
+  ReplicaSelfView replica;                        // When role is replica.
   std::map<std::string, std::uint64_t> verdicts;  // Refused and accepted frames by verdict name.
 };
 

@@ -10,7 +10,8 @@
 
 namespace slipstream::node {
 
-// A node's durable state and the question "is my change on disk yet?". One write is under way at a time; changes made meanwhile go with the next.
+// A node's durable state and the question "is my change on disk yet?". One write is under way at a time; changes made
+// meanwhile go with the next.
 class StateKeeper {
  public:
   using Ticket = std::uint64_t;
@@ -33,8 +34,10 @@ class StateKeeper {
   }
   void on_done(DiskStatus status, Instant now) {
     CHECK(status == DiskStatus::kOk || status == DiskStatus::kNoSpace);
-    if (status == DiskStatus::kOk) durable_ = writing_;
-    else retry_at_ = now + kNoSpaceRetry;
+    if (status == DiskStatus::kOk)
+      durable_ = writing_;
+    else
+      retry_at_ = now + kNoSpaceRetry;
     writing_ = 0;
   }
 

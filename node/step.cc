@@ -29,7 +29,8 @@ bool send_frames(Node& node, Port& port, NodeId peer, Instant now) {
   OutFrame frame;
   bool sent = false;
   const std::size_t bytes = port.frame_bytes_max(peer);
-  for (std::size_t room = std::min(port.room(peer), kBurst); room > 0 && node.next_frame(peer, bytes, frame, now); --room) {
+  for (std::size_t room = std::min(port.room(peer), kBurst); room > 0 && node.next_frame(peer, bytes, frame, now);
+       --room) {
     port.send(peer, frame);
     sent = true;
   }
@@ -62,11 +63,15 @@ bool step(ReplicaNode& node, Port& port, Disk& disk, Standby& standby, NodeId pr
 bool step(PrimaryNode& node, PrimaryHeld& held, Port& port, Disk& disk, Upstream& upstream, Instant now) {
   bool worked = take_frames(node, port, now);
   UpstreamEvent event;
-  for (std::size_t i = 0; i < kBurst && node.wants_upstream() && upstream.next_event(event); ++i, worked = true) node.on_upstream(event, now);
+  for (std::size_t i = 0; i < kBurst && node.wants_upstream() && upstream.next_event(event); ++i, worked = true)
+    node.on_upstream(event, now);
   worked |= take_completions(node, disk, now);
   node.on_deadline(now);
-  worked |= submit_all(held.persist, [&] { return node.next_persist(); }, [&](PersistOp& op) { return disk.submit_persist(std::move(op)); });
-  worked |= submit_all(held.read, [&] { return node.next_read(); }, [&](const ReadOp& op) { return disk.submit_read(op); });
+  worked |= submit_all(
+      held.persist, [&] { return node.next_persist(); },
+      [&](PersistOp& op) { return disk.submit_persist(std::move(op)); });
+  worked |=
+      submit_all(held.read, [&] { return node.next_read(); }, [&](const ReadOp& op) { return disk.submit_read(op); });
   for (const ack::Member& peer : node.peers()) worked |= send_frames(node, port, peer.id, now);
   port.flush();
   upstream.report(node.report());
@@ -81,10 +86,16 @@ bool step(ReplicaNode& node, ReplicaHeld& held, Port& port, Disk& disk, Standby&
   for (std::size_t i = 0; i < kBurst && standby.next_event(event); ++i, worked = true) node.on_standby(event, now);
   worked |= take_completions(node, disk, now);
   node.on_deadline(now);
-  worked |= submit_all(held.history, [&] { return node.next_history(); }, [&](KeepHistoryOp& op) { return disk.submit_history(std::move(op)); });
-  worked |= submit_all(held.persist, [&] { return node.next_persist(); }, [&](PersistOp& op) { return disk.submit_persist(std::move(op)); });
-  worked |= submit_all(held.write, [&] { return node.next_write(now); }, [&](const WriteOp& op) { return disk.submit_write(op); });
-  worked |= submit_all(held.read, [&] { return node.next_read(); }, [&](const ReadOp& op) { return disk.submit_read(op); });
+  worked |= submit_all(
+      held.history, [&] { return node.next_history(); },
+      [&](KeepHistoryOp& op) { return disk.submit_history(std::move(op)); });
+  worked |= submit_all(
+      held.persist, [&] { return node.next_persist(); },
+      [&](PersistOp& op) { return disk.submit_persist(std::move(op)); });
+  worked |= submit_all(
+      held.write, [&] { return node.next_write(now); }, [&](const WriteOp& op) { return disk.submit_write(op); });
+  worked |=
+      submit_all(held.read, [&] { return node.next_read(); }, [&](const ReadOp& op) { return disk.submit_read(op); });
   worked |= send_frames(node, port, primary, now);
   port.flush();
   standby.release(node.release());

@@ -30,6 +30,7 @@ Error connection_error(const std::string& message, const std::string& where) {
   else if (says("wal_level")) remedy = "ALTER SYSTEM SET wal_level = replica, then restart PostgreSQL";
   else if (says("role \"") && says("does not exist")) remedy = "create the role:  CREATE ROLE name LOGIN REPLICATION";
   else if (says("No such file") || says("Connection refused") || says("could not translate")) remedy = "is PostgreSQL running there? check host and port in conninfo";
+  else if (says("pg_read_all_settings") || says("permission denied for function")) remedy = "let the role look at settings:  GRANT pg_monitor TO name";
   else if (says("starting up") || says("shutting down")) remedy = "PostgreSQL is starting or stopping: it will be tried again";
   return database_error(trimmed(message), where, remedy);
 }
@@ -89,11 +90,14 @@ int SqlSession::socket() const { return PQsocket(impl_->connection); }
 
 std::expected<PrimaryFacts, Error> check_primary(SqlSession& session) {
   const std::string where = "the primary's settings";
+  const auto right = session.value("SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user");
+  if (!right) return std::unexpected(right.error());
+  if (*right != "t") return std::unexpected(database_error("the role has no REPLICATION right", where, "ALTER ROLE name REPLICATION; GRANT pg_monitor TO name"));
   const auto rows = session.query(
       "SELECT current_setting('server_version_num'), pg_catalog.pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_wal_senders'), current_setting('fsync'),"
       " current_setting('max_slot_wal_keep_size', true), current_setting('data_directory', true), pg_catalog.pg_size_bytes(current_setting('wal_segment_size')),"
       " (SELECT system_identifier FROM pg_catalog.pg_control_system()), (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()),"
-      " (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), current_setting('debug_io_direct', true)");
+      " current_setting('debug_io_direct', true)");
   if (!rows) return std::unexpected(rows.error());
   const Row& row = rows->front();
   const auto text = [&](std::size_t i) { return row[i].value_or(""); };
@@ -109,8 +113,7 @@ std::expected<PrimaryFacts, Error> check_primary(SqlSession& session) {
   if (text(4) == "off") return bad("fsync is off: what PostgreSQL calls flushed can be lost", "ALTER SYSTEM SET fsync = on, then reload");
   if (text(5) == "-1")
     return bad("max_slot_wal_keep_size is -1: a stopped daemon would let WAL fill the disk", "ALTER SYSTEM SET max_slot_wal_keep_size = '8GB', then SELECT pg_reload_conf()");
-  if (text(10) != "t") return bad("the role has no REPLICATION right", "ALTER ROLE name REPLICATION");
-  if (text(11).find("wal") != std::string::npos) return bad("debug_io_direct contains wal: files then lag behind what is flushed", "ALTER SYSTEM RESET debug_io_direct, then restart PostgreSQL");
+  if (text(10).find("wal") != std::string::npos) return bad("debug_io_direct contains wal: files then lag behind what is flushed", "ALTER SYSTEM RESET debug_io_direct, then restart PostgreSQL");
   facts.data_directory = text(6);
   facts.segment_size.value = std::strtoull(text(7).c_str(), nullptr, 10);
   facts.system.value = std::strtoull(text(8).c_str(), nullptr, 10);

@@ -119,11 +119,12 @@ class BodyReader {
   }
 
   void require(bool holds, Verdict otherwise) {
-    if (!holds && verdict_ == Verdict::kAccepted) verdict_ = otherwise;
+    if (!holds && verdict() == Verdict::kAccepted) verdict_ = otherwise;
   }
   std::size_t remaining() const { return in_.remaining(); }
   std::span<const std::byte> bytes(std::size_t count) { return in_.bytes(count); }
-  Verdict verdict() const { return in_.ok() ? verdict_ : Verdict::kTruncated; }
+  // The first thing amiss.
+  Verdict verdict() const { return verdict_ == Verdict::kAccepted && !in_.ok() ? Verdict::kTruncated : verdict_; }
 
  private:
   ByteReader in_;

@@ -1,6 +1,8 @@
 #include "protocol/frame.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "base/bytes.h"
 #include "protocol/body_codec.h"
@@ -18,39 +20,42 @@ Digest128 tag_of(std::span<const std::byte> bytes) {
   return xxh3_128(std::span(hashed).first(kTagOffset + behind.size()));
 }
 
-void write_header(ByteWriter& out, const FrameHeader& h, std::size_t header_bytes, std::size_t payload_bytes) {
-  CHECK((h.flags & ~kMustUnderstand) == 0 && h.key == 0);
-  out.le(kMagic);
-  out.le(kFormatVersion);
-  out.le(static_cast<std::uint8_t>(h.kind));
-  out.le(h.flags);
-  out.le(static_cast<std::uint16_t>(header_bytes));
-  out.le(h.cluster.value);
-  out.le(h.stream);
-  out.le(h.source.value);
-  out.le(h.destination.value);
-  out.le(h.session.value);
-  out.le(h.key);
-  out.le(std::uint32_t{0});
-  out.le(h.packet_number);
-  out.le(h.epoch.term);
-  out.le(h.epoch.incarnation);
-  out.le(h.timeline.value);
-  out.le(static_cast<std::uint32_t>(payload_bytes));
-  out.le(h.position.value);
-  out.le(h.flushed_end.value);
-  out.le(h.confirmed_end.value);
-  out.le(h.sent_at);
-  CHECK(out.position() == kTagOffset);
-  out.le(std::uint64_t{0});
-  out.le(std::uint64_t{0});
+// A header is written for every frame: its fields are stored whole, not byte by byte.
+template <std::unsigned_integral T>
+void store(std::span<std::byte> out, std::size_t at, T value) {
+  static_assert(std::endian::native == std::endian::little);
+  std::memcpy(out.subspan(at, sizeof value).data(), &value, sizeof value);
+}
+
+void write_header(std::span<std::byte> out, const FrameHeader& h, std::size_t header_bytes, std::size_t payload_bytes) {
+  CHECK((h.flags & ~kMustUnderstand) == 0 && h.key == 0 && out.size() >= header_bytes);
+  store(out, 0, kMagic);
+  store(out, 2, kFormatVersion);
+  store(out, 3, static_cast<std::uint8_t>(h.kind));
+  store(out, 4, h.flags);
+  store(out, 6, static_cast<std::uint16_t>(header_bytes));
+  store(out, 8, h.cluster.value);
+  store(out, 16, h.stream);
+  store(out, 20, h.source.value);
+  store(out, 22, h.destination.value);
+  store(out, 24, h.session.value);
+  store(out, 32, h.key);
+  store(out, 36, std::uint32_t{0});
+  store(out, 40, h.packet_number);
+  store(out, 48, h.epoch.term);
+  store(out, 52, h.epoch.incarnation);
+  store(out, 56, h.timeline.value);
+  store(out, 60, static_cast<std::uint32_t>(payload_bytes));
+  store(out, 64, h.position.value);
+  store(out, 72, h.flushed_end.value);
+  store(out, 80, h.confirmed_end.value);
+  store(out, 88, h.sent_at);
 }
 
 void write_tag(std::span<std::byte> frame) {
   const Digest128 tag = tag_of(frame);
-  ByteWriter out(frame.subspan(kTagOffset, kTagBytes));
-  out.le(tag.high);
-  out.le(tag.low);
+  store(frame, kTagOffset, tag.high);
+  store(frame, kTagOffset + 8, tag.low);
 }
 
 // What the header says of the frame besides FrameHeader.
@@ -177,8 +182,7 @@ std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> ou
   BodyWriter writer(out.first(kControlBytesMax).subspan(kHeaderBytes));
   write_body(writer, body);
   const std::size_t frame_bytes = kHeaderBytes + writer.position();
-  ByteWriter head(out);
-  write_header(head, header, kHeaderBytes, writer.position());
+  write_header(out, header, kHeaderBytes, writer.position());
   write_tag(out.first(frame_bytes));
   return frame_bytes;
 }
@@ -196,12 +200,11 @@ std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t
                              std::span<std::byte> out) {
   CHECK(batch_fits(batch.range) && payload_fits(header.position, payload_bytes, batch.range));
   header.kind = FrameKind::kData;
-  ByteWriter head(out);
-  write_header(head, header, kDataHeaderBytes, payload_bytes);
-  head.le(batch.range.begin.value);
-  head.le(static_cast<std::uint32_t>(batch.range.size().value));
-  head.le(std::uint32_t{0});
-  head.le(batch.digest);
+  write_header(out, header, kDataHeaderBytes, payload_bytes);
+  store(out, 112, batch.range.begin.value);
+  store(out, 120, static_cast<std::uint32_t>(batch.range.size().value));
+  store(out, 124, std::uint32_t{0});
+  store(out, 128, batch.digest);
   write_tag(out.first(kDataHeaderBytes));
   return kDataHeaderBytes;
 }

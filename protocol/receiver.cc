@@ -72,7 +72,8 @@ Verdict Receiver::on_data(const FrameHeader& header, const Data& data, Instant n
                                 [](const Incoming& each, Lsn at) { return each.batch.range.end <= at; });
   const bool known = place != batches_.end() && place->batch.range.begin < batch.end;
   if (known && place->batch != data.batch) return Verdict::kBadField;
-  if (!known && batches_.size() >= kBatchesMax) return Verdict::kBadRange;
+  // The next batch in order is always welcome, or nothing could go on.
+  if (!known && batches_.size() >= kBatchesMax && batch.begin != received_end_) return Verdict::kBadRange;
   hear(header, now);
   const std::uint64_t old_bytes = overlap(arrived_, range);
   if (old_bytes == range.size().value) return duplicate(range);

@@ -94,7 +94,6 @@ void Sender::pop_piece(const Piece& piece, Instant now) {
     repeated_.insert(piece.range, now);
   } else {
     CHECK(piece.range.begin == sent_end_);
-    if (!tail_unacknowledged()) last_progress_ = now;
     sent_end_ = piece.range.end;
   }
   news_carried_ = true;

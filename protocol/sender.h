@@ -86,7 +86,7 @@ class Sender {
   std::uint64_t echoed_sent_at_;  // The newest echo; an ack with an older one was overtaken on the way.
   Duration heartbeat_;
   Instant last_sent_;
-  Instant last_progress_;  // When an ack last moved received_end_, or the tail began.
+  Instant last_progress_;  // When an ack last moved received_end_.
   int backoff_ = 0;        // Doublings of the probe timeout since an answer came.
   RoundTrip round_trip_;
   Counters counters_;

@@ -1,6 +1,7 @@
 #include "wal/scanner.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.h"
 
@@ -64,6 +65,7 @@ void Scanner::restart(Lsn begin, Start start) {
   fault_ = ScanFault::kNone;
   held_bytes_ = 0;
   body_left_ = 0;
+  padding_ends_record_ = false;
   const bool on_page = begin.value % kPageBytes == 0;
   CHECK(start != Start::kPage || on_page);
   at_page_start_ = start == Start::kPage;
@@ -259,20 +261,27 @@ void Scanner::finish_record() {
     at_ = current_begin_;
     return;
   }
-  record_begin_ = current_begin_;
-  ++records_;
-  ended_by_switch_ = is_switch_;
   const Lsn end{round_up_8(at_.value)};
-  valid_end_ = std::max(valid_end_, end);
   if (is_switch_ && layout_.offset_of(end) != 0) {
+    count_record();
     body_left_ = layout_.segment_end(at_).value - at_.value;
     state_ = State::kSkipSegment;
   } else if (end != at_) {
     body_left_ = end.value - at_.value;
     state_ = State::kPadding;
+    padding_ends_record_ = true;
   } else {
+    count_record();
     begin_record();
   }
+}
+
+// Only with its padding is a record complete: valid_end() never passes the bytes that were seen.
+void Scanner::count_record() {
+  record_begin_ = current_begin_;
+  ++records_;
+  ended_by_switch_ = is_switch_;
+  valid_end_ = std::max(valid_end_, at_);
 }
 
 // Padding, a continuation whose record we never saw, or the rest of a switched segment.
@@ -286,6 +295,7 @@ std::size_t Scanner::skip(std::span<const std::byte> bytes) {
       body_left_ = 8 - at_.value % 8;
       state_ = State::kPadding;
     } else {
+      if (std::exchange(padding_ends_record_, false)) count_record();
       begin_record();
     }
   } else if (state_ == State::kSkipContinuation && at_.value % kPageBytes == 0) {

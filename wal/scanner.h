@@ -76,6 +76,7 @@ class Scanner {
   ScanFault check_page_header();
   ScanFault check_record_header();
   void finish_record();
+  void count_record();
   void begin_record();
   std::uint64_t left_on_page() const { return kPageBytes - at_.value % kPageBytes; }
 
@@ -103,6 +104,7 @@ class Scanner {
   std::uint32_t continuation_ = 0;  // What the page behind a straddling header says remains of the record; 0: it does not straddle.
   std::size_t continued_from_ = 0;  // Bytes of the header before that page.
   bool is_switch_ = false;
+  bool padding_ends_record_ = false;
   bool ended_by_switch_ = false;  // The last complete record was one.
 };
 

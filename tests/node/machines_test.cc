@@ -70,7 +70,9 @@ struct ConfirmerTest : ::testing::Test {
   ShipLog log{ring};
   Confirmer confirmer{log, 10};
 
-  static UpstreamChunk chunk(LsnRange at, std::uint8_t fill) { return {at, xxh3_64(std::vector<std::byte>(at.size().value, std::byte{fill}))}; }
+  static UpstreamChunk chunk(LsnRange at, std::uint8_t fill) {
+    return {at, xxh3_64(std::vector<std::byte>(at.size().value, std::byte{fill}))};
+  }
   void finish(const ReadOp& read, std::uint8_t fill, Instant now = kNow) {
     std::ranges::fill(read.into, std::byte{fill});
     confirmer.on_read(read.id, DiskStatus::kOk, now);
@@ -163,7 +165,8 @@ TEST(Comparison, NamesTheFirstDifference) {
   comparison.start(range(0x100000, 0x120000), Lsn{}, Lsn{});
   ASSERT_EQ(comparison.on_reply(digests(range(0x100000, 0x120000), 5)), protocol::Verdict::kAccepted);
   const auto block = comparison.next_block();
-  EXPECT_EQ(comparison.on_block(std::vector<std::byte>(block->size().value, std::byte{6})), Comparison::Outcome::kDifferent);
+  EXPECT_EQ(comparison.on_block(std::vector<std::byte>(block->size().value, std::byte{6})),
+            Comparison::Outcome::kDifferent);
   EXPECT_EQ(comparison.compared_end(), Lsn{0x100000});
 }
 
@@ -225,10 +228,16 @@ struct ReplicaLogTest : ::testing::Test {
   };
   std::unique_ptr<Ring> ring = std::make_unique<Ring>();
   WalWriter wal{kBegin, ByteCount{1u << 20}, SystemId{9}};
-  ReplicaLog log{wal::SegmentLayout(ByteCount{1u << 20}), ring->bytes, {kBegin, Lsn{}, wal::Scanner::Start::kPage, wal::ScanFault::kEnd}, wal::Scanner::Start::kPage, {SystemId{9}, {}}, 100};
+  ReplicaLog log{wal::SegmentLayout(ByteCount{1u << 20}),
+                 ring->bytes,
+                 {kBegin, Lsn{}, wal::Scanner::Start::kPage, wal::ScanFault::kEnd},
+                 wal::Scanner::Start::kPage,
+                 {SystemId{9}, {}},
+                 100};
 
   void receive(Lsn end) {
-    for (Lsn at = log.received_end(); at < end; at = at + ByteCount{1}) ring->bytes[at.value & (kRing - 1)] = wal.at({at, at + ByteCount{1}})[0];
+    for (Lsn at = log.received_end(); at < end; at = at + ByteCount{1})
+      ring->bytes[at.value & (kRing - 1)] = wal.at({at, at + ByteCount{1}})[0];
     log.on_received(end);
   }
 };

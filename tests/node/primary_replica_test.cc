@@ -14,7 +14,8 @@ TEST(Nodes, ShakeHandsAndStream) {
   EXPECT_EQ(world.upstream.last, Report{});
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
   const Lsn end = world.commit();
-  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end && world.disk_holds(0, end) && world.disk_holds(1, end); }));
+  ASSERT_TRUE(world.until(
+      [&] { return world.upstream.last.flush == end && world.disk_holds(0, end) && world.disk_holds(1, end); }));
   EXPECT_EQ(world.view().state, "running");
   EXPECT_EQ(world.replica(0).view(world.now).state, "receiving");
   EXPECT_TRUE(world.view().waiting_for.empty());
@@ -47,7 +48,9 @@ TEST(Nodes, CarryMuchMoreThanTheirRings) {
 TEST(Nodes, RepairWhatTheNetworkLoses) {
   World world("ANY 2 (b1, b2)");
   std::uint32_t dice = 12345;
-  world.network.drop = [&](NodeId, NodeId, const Frame&) { return (dice = dice * 1664525 + 1013904223) >> 24 < 26; };  // A tenth.
+  world.network.drop = [&](NodeId, NodeId, const Frame&) {
+    return (dice = dice * 1664525 + 1013904223) >> 24 < 26;
+  };  // A tenth.
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }, seconds(10)));
   for (int i = 0; i < 30; ++i) {
     world.write(8, 20'000);
@@ -78,7 +81,8 @@ TEST(Nodes, ShipOnlyWhatWasFlushed) {
   Lsn flushed = world.wal.end();
   bool beyond = false;
   world.network.seen = [&](NodeId from, NodeId, const Frame& frame) {
-    if (const auto* data = std::get_if<protocol::Data>(&frame.body); data && from == kPrimaryId) beyond |= data->batch.range.end > flushed;
+    if (const auto* data = std::get_if<protocol::Data>(&frame.body); data && from == kPrimaryId)
+      beyond |= data->batch.range.end > flushed;
   };
   world.write(5, 500);  // Written, not flushed.
   world.run(milliseconds(20));
@@ -95,7 +99,8 @@ TEST(Nodes, AcknowledgeNothingAsDurableBeforeItsWriteCompleted) {
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
   bool early = false;
   world.network.seen = [&](NodeId from, NodeId, const Frame& frame) {
-    if (const auto* ack = std::get_if<protocol::Ack>(&frame.body)) early |= !world.disk_holds(from.value - 2u, ack->durable_end);
+    if (const auto* ack = std::get_if<protocol::Ack>(&frame.body))
+      early |= !world.disk_holds(from.value - 2u, ack->durable_end);
   };
   const Lsn before = world.upstream.last.flush;
   world.replica(0).disk.hold_writes = world.replica(1).disk.hold_writes = true;
@@ -162,7 +167,8 @@ TEST(Nodes, OfACompoundPolicyWaitForEachTerm) {
   world.run(seconds(2));
   EXPECT_EQ(world.upstream.last.flush, before);
   ASSERT_EQ(world.view().waiting_for.size(), 1u);
-  EXPECT_NE(world.view().waiting_for[0].find("policy needs 1 more of (b1): b1 unreachable"), std::string::npos) << world.view().waiting_for[0];
+  EXPECT_NE(world.view().waiting_for[0].find("policy needs 1 more of (b1): b1 unreachable"), std::string::npos)
+      << world.view().waiting_for[0];
   world.replica(0).start(world.now);
   EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
 }
@@ -273,7 +279,9 @@ TEST(Nodes, AcknowledgeNothingInAnEpochThatTheReplicaHasNotPersisted) {
   world.run(milliseconds(10));
   world.replica(0).disk.hold_persists = true;
   bool acked = false;
-  world.network.seen = [&](NodeId, NodeId, const Frame& frame) { acked |= std::holds_alternative<protocol::Ack>(frame.body) && frame.header.epoch.incarnation == 2; };
+  world.network.seen = [&](NodeId, NodeId, const Frame& frame) {
+    acked |= std::holds_alternative<protocol::Ack>(frame.body) && frame.header.epoch.incarnation == 2;
+  };
   world.connect();
   world.run(milliseconds(400));
   EXPECT_FALSE(acked);
@@ -324,7 +332,8 @@ TEST(Nodes, NameTheWalThatIsGone) {
   world.primary_disk.gone_below = kLogBegin + ByteCount{2u << 20};
   world.replica(1).start(world.now);
   ASSERT_TRUE(world.until([&] { return world.replica_view(1).state == "refused"; }));
-  EXPECT_NE(world.replica_view(1).reason.find("the WAL you need is gone"), std::string::npos) << world.replica_view(1).reason;
+  EXPECT_NE(world.replica_view(1).reason.find("the WAL you need is gone"), std::string::npos)
+      << world.replica_view(1).reason;
   ASSERT_TRUE(world.until([&] { return world.replica(1).view(world.now).state == "refused"; }));
   EXPECT_NE(world.replica(1).view(world.now).reason.find("the WAL you need is gone"), std::string::npos);
   // Restored, it goes on by itself.

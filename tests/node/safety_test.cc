@@ -153,7 +153,8 @@ TEST(Epochs, StartOverWithAReplicaThatForgotItsSession) {
   world.replica(0).start(world.now);
   int refusals = 0, hellos = 0;
   world.network.seen = [&](NodeId, NodeId, const Frame& frame) {
-    if (const auto* refuse = std::get_if<protocol::Refuse>(&frame.body)) refusals += refuse->reason == RefuseReason::kNoSession;
+    if (const auto* refuse = std::get_if<protocol::Refuse>(&frame.body))
+      refusals += refuse->reason == RefuseReason::kNoSession;
     hellos += std::holds_alternative<protocol::Hello>(frame.body);
   };
   ASSERT_TRUE(world.until([&] { return world.all_streaming() && hellos > 0; }));
@@ -166,7 +167,8 @@ TEST(Reconciling, RefusesALogThatDiffersAndNamesThePosition) {
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
   world.write(20, 20'000);
   world.flush();
-  ASSERT_TRUE(world.until([&] { return world.disk_holds(0, world.wal.end()) && world.disk_holds(1, world.wal.end()); }));
+  ASSERT_TRUE(
+      world.until([&] { return world.disk_holds(0, world.wal.end()) && world.disk_holds(1, world.wal.end()); }));
   world.run(milliseconds(1500));  // The scan's begin is persisted.
   world.replica(0).stop();
   // A byte of a block differs that recovery does not read: the scan starts behind it.
@@ -175,7 +177,8 @@ TEST(Reconciling, RefusesALogThatDiffersAndNamesThePosition) {
   ASSERT_GT(state.scan_begin.value, kLogBegin.value + 80'000);
   world.replica(0).start(world.now);
   ASSERT_TRUE(world.until([&] { return world.replica_view(0).state == "refused"; }));
-  EXPECT_NE(world.replica_view(0).reason.find("different bytes in [0/310000, 0/320000)"), std::string::npos) << world.replica_view(0).reason;
+  EXPECT_NE(world.replica_view(0).reason.find("different bytes in [0/310000, 0/320000)"), std::string::npos)
+      << world.replica_view(0).reason;
   const Lsn end = world.commit();
   world.run(milliseconds(100));
   EXPECT_EQ(world.upstream.last.flush, end);  // b2 goes on.
@@ -222,7 +225,8 @@ TEST(Primary, RefusesAnotherClusterAndReportsNothingToIt) {
   const Lsn end = world.commit();
   ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
   world.lose_connection();
-  world.upstream.events.push_back(UpstreamConnected{SystemId{5}, TimelineId{1}, kSegmentSize, 150020, world.streamed_end, world.wal.end(), ""});
+  world.upstream.events.push_back(
+      UpstreamConnected{SystemId{5}, TimelineId{1}, kSegmentSize, 150020, world.streamed_end, world.wal.end(), ""});
   world.upstream.events.push_back(UpstreamChunk{{kLogBegin, kLogBegin + ByteCount{10}}, 1});
   world.run(milliseconds(50));
   EXPECT_EQ(world.view().state, "other_cluster");
@@ -284,10 +288,13 @@ TEST(Members, DoNotIncludeAnEmptiedDirectoryBeforeItHoldsWhatWasAcknowledged) {
   world.replica(1).start(world.now);
   bool early = false;
   const Lsn acknowledged = world.upstream.last.flush;
-  ASSERT_TRUE(world.until([&] {
-    for (const auto& member : world.primary_state().policy.members) early |= member.log_id == empty.log_id && !world.disk_holds(1, acknowledged);
-    return world.primary_state().policy.members[1].log_id == empty.log_id;
-  }, seconds(5)));
+  ASSERT_TRUE(world.until(
+      [&] {
+        for (const auto& member : world.primary_state().policy.members)
+          early |= member.log_id == empty.log_id && !world.disk_holds(1, acknowledged);
+        return world.primary_state().policy.members[1].log_id == empty.log_id;
+      },
+      seconds(5)));
   EXPECT_FALSE(early);
   EXPECT_TRUE(world.until([&] { return world.streaming(1); }));
 }
@@ -364,7 +371,8 @@ TEST(PolicyChange, OfAWildcardsMembersIsAChangeToo) {
   world.run(milliseconds(500));
   EXPECT_EQ(world.upstream.last, Report{});  // b1 knows of no b2: it must hear of it first.
   world.replica(0).start(world.now);
-  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end() && !world.primary_state().pending_policy; }));
+  ASSERT_TRUE(world.until(
+      [&] { return world.upstream.last.flush == world.wal.end() && !world.primary_state().pending_policy; }));
   EXPECT_EQ(world.replica(0).durable_state().policy.text, "ANY 1 (\"b1\", \"b2\")");
 }
 
@@ -379,7 +387,9 @@ TEST(Fence, StopsAcksOfTheOlderTermAndAnswersWithEverythingReceived) {
   bool acked = false;
   ReplicaNode& node = *world.replica(0).node;
   ASSERT_TRUE(node.fence(2, "b1", false, world.now));
-  world.network.seen = [&](NodeId, NodeId, const Frame& frame) { acked |= std::holds_alternative<protocol::Ack>(frame.body); };
+  world.network.seen = [&](NodeId, NodeId, const Frame& frame) {
+    acked |= std::holds_alternative<protocol::Ack>(frame.body);
+  };
   world.run(milliseconds(50));
   EXPECT_FALSE(node.fenced());  // What was received is not durable yet.
   world.replica(0).disk.hold_writes = false;
@@ -466,7 +476,9 @@ TEST(HigherTerm, IsPromisedDurablyBeforeItIsAnswered) {
   world.primary_disk.state = encode(state);
   world.replica(0).disk.hold_persists = true;
   bool welcomed = false;
-  world.network.seen = [&](NodeId, NodeId, const Frame& frame) { welcomed |= std::holds_alternative<protocol::Welcome>(frame.body); };
+  world.network.seen = [&](NodeId, NodeId, const Frame& frame) {
+    welcomed |= std::holds_alternative<protocol::Welcome>(frame.body);
+  };
   world.start_primary();
   world.connect();
   world.run(milliseconds(300));

@@ -14,10 +14,12 @@
 
 namespace slipstream::node {
 
-// Makes WAL as PostgreSQL 15 does: pages, long headers at segments' starts, records with links and CRCs. (xlogrecord.h, xlog_internal.h)
+// Makes WAL as PostgreSQL 15 does: pages, long headers at segments' starts, records with links and CRCs. (xlogrecord.h,
+// xlog_internal.h)
 class WalWriter {
  public:
-  WalWriter(Lsn begin, ByteCount segment_size, SystemId system) : layout_(segment_size), system_(system), begin_(begin) {}
+  WalWriter(Lsn begin, ByteCount segment_size, SystemId system)
+      : layout_(segment_size), system_(system), begin_(begin) {}
 
   // Appends a record with `payload_bytes` of payload, all of the value `fill`; returns its end.
   Lsn record(std::size_t payload_bytes, std::uint8_t fill = 0x5a) {
@@ -43,7 +45,9 @@ class WalWriter {
 
   Lsn begin() const { return begin_; }
   Lsn end() const { return begin_ + ByteCount{bytes_.size()}; }
-  std::span<std::byte> at(LsnRange range) { return std::span(bytes_).subspan((range.begin - begin_).value, range.size().value); }
+  std::span<std::byte> at(LsnRange range) {
+    return std::span(bytes_).subspan((range.begin - begin_).value, range.size().value);
+  }
   // Forgets everything from `end` on (the server lost it).
   void cut(Lsn end, Lsn previous) {
     bytes_.resize((end - begin_).value);

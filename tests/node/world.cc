@@ -69,7 +69,9 @@ bool FakeDisk::submit_write(const WriteOp& op) {
   for (const Op& other : ops_) EXPECT_NE(other.done.id, op.id);
   const std::size_t from = (op.at - begin_).value;
   const std::span<const std::byte> content = op.bytes;
-  ops_.push_back({{op.id, no_space ? DiskStatus::kNoSpace : DiskStatus::kOk}, Op::Kind::kWrite, [this, from, content, full = no_space] {
+  ops_.push_back({{op.id, no_space ? DiskStatus::kNoSpace : DiskStatus::kOk},
+                  Op::Kind::kWrite,
+                  [this, from, content, full = no_space] {
                     if (full) return;
                     if (bytes.size() < from + content.size()) bytes.resize(from + content.size());
                     std::ranges::copy(content, bytes.begin() + static_cast<std::ptrdiff_t>(from));
@@ -79,12 +81,17 @@ bool FakeDisk::submit_write(const WriteOp& op) {
 
 bool FakeDisk::submit_persist(PersistOp&& op) {
   for (const Op& other : ops_) EXPECT_NE(other.done.id, op.id);
-  ops_.push_back({{op.id, DiskStatus::kOk}, Op::Kind::kPersist, [this, content = std::move(op.content)] { state = content, ++persists; }});
+  ops_.push_back({{op.id, DiskStatus::kOk}, Op::Kind::kPersist, [this, content = std::move(op.content)] {
+                    state = content, ++persists;
+                  }});
   return true;
 }
 
 bool FakeDisk::submit_history(KeepHistoryOp&& op) {
-  ops_.push_back({{op.id, DiskStatus::kOk}, Op::Kind::kPersist, [this, timeline = op.timeline.value, content = std::move(op.content)] { histories[timeline] = content; }});
+  ops_.push_back(
+      {{op.id, DiskStatus::kOk},
+       Op::Kind::kPersist,
+       [this, timeline = op.timeline.value, content = std::move(op.content)] { histories[timeline] = content; }});
   return true;
 }
 
@@ -154,7 +161,8 @@ State first_replica_state(const ack::Member& member, bool log_only) {
   return state;
 }
 
-ReplicaHost::ReplicaHost(Network& network, ack::Member m, bool is_log_only, Instant now) : member(std::move(m)), log_only(is_log_only), port(network, member.id), disk(kLogBegin) {
+ReplicaHost::ReplicaHost(Network& network, ack::Member m, bool is_log_only, Instant now)
+    : member(std::move(m)), log_only(is_log_only), port(network, member.id), disk(kLogBegin) {
   disk.state = encode(first_replica_state(member, log_only));
   if (!log_only) standby.events.push_back(StandbyConnected{kLogBegin, "standby"});
   start(now);
@@ -179,18 +187,18 @@ void ReplicaHost::start(Instant now) {
   } source;
   source.disk = &disk;
   const State state = durable_state();
-  const auto recovered = wal::recover(source, wal::SegmentLayout(state.segment_size), state.scan_begin,
-                                      state.scan_begin_is_record ? wal::Scanner::Start::kRecord : wal::Scanner::Start::kPage, {state.system, {}});
+  const auto recovered = wal::recover(
+      source, wal::SegmentLayout(state.segment_size), state.scan_begin,
+      state.scan_begin_is_record ? wal::Scanner::Start::kRecord : wal::Scanner::Start::kPage, {state.system, {}});
   memory_ = std::make_shared<Memory>();
   const Lsn block = align_down(recovered.durable_end, 4096);
   const auto filled = static_cast<std::size_t>((recovered.durable_end - block).value);
   source.read(block, std::span(memory_->ring).subspan(block.value & (kRingBytes - 1), filled));
-  node = std::make_unique<ReplicaNode>(ReplicaOptions{member.id, member.name, kPrimaryId, log_only}, state, recovered, memory_->ring, memory_->compare, now);
+  node = std::make_unique<ReplicaNode>(ReplicaOptions{member.id, member.name, kPrimaryId, log_only}, state, recovered,
+                                       memory_->ring, memory_->compare, now);
 }
 
-bool ReplicaHost::step_once(Instant now) {
-  return node && step(*node, port, disk, standby, kPrimaryId, now);
-}
+bool ReplicaHost::step_once(Instant now) { return node && step(*node, port, disk, standby, kPrimaryId, now); }
 
 // ---- World
 
@@ -203,7 +211,8 @@ State first_primary_state(Identity identity) {
 }
 
 World::World(std::string policy_text, std::size_t count) : policy(std::move(policy_text)) {
-  for (std::size_t i = 0; i < count; ++i) members.push_back({NodeId{static_cast<std::uint16_t>(2 + i)}, "b" + std::to_string(i + 1)});
+  for (std::size_t i = 0; i < count; ++i)
+    members.push_back({NodeId{static_cast<std::uint16_t>(2 + i)}, "b" + std::to_string(i + 1)});
   for (const auto& member : members) replicas.push_back(std::make_unique<ReplicaHost>(network, member, false, now));
   primary_disk.source = &wal;
   primary_disk.state = encode(first_primary_state(identity));
@@ -229,7 +238,8 @@ void World::start_primary() {
 
 void World::connect() {
   streamed_end = align_down(wal.end(), wal::kPageBytes);
-  upstream.events.push_back(UpstreamConnected{kSystem, TimelineId{1}, kSegmentSize, 150020, streamed_end, wal.end(), ""});
+  upstream.events.push_back(
+      UpstreamConnected{kSystem, TimelineId{1}, kSegmentSize, 150020, streamed_end, wal.end(), ""});
   upstream.events.push_back(UpstreamSyncNames{true, "slipstream"});
   connected = true;
   flush();
@@ -253,7 +263,8 @@ void World::write(std::size_t records, std::size_t payload_bytes) {
 void World::flush() {
   if (!connected) return;
   while (streamed_end < wal.end()) {
-    const Lsn end = std::min({wal.end(), streamed_end + ByteCount{128 * 1024}, align_down(streamed_end, 1u << 20) + ByteCount{1u << 20}});
+    const Lsn end = std::min(
+        {wal.end(), streamed_end + ByteCount{128 * 1024}, align_down(streamed_end, 1u << 20) + ByteCount{1u << 20}});
     UpstreamChunk chunk{{streamed_end, end}, xxh3_64(wal.at({streamed_end, end}))};
     if (spoil) spoil(chunk);
     upstream.events.push_back(chunk);

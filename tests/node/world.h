@@ -14,7 +14,8 @@
 #include "protocol/frame.h"
 #include "tests/node/wal_writer.h"
 
-// A small world for the nodes: one primary, its replicas, memory for disks, frames handed over directly, a clock moved by hand.
+// A small world for the nodes: one primary, its replicas, memory for disks, frames handed over directly, a clock moved
+// by hand.
 namespace slipstream::node {
 
 constexpr std::size_t kRingBytes = 4u << 20;
@@ -69,10 +70,10 @@ class FakeDisk : public Disk {
   void crash(const std::function<bool()>& happened = [] { return false; });
 
   bool hold_writes = false, hold_persists = false, no_space = false;
-  WalWriter* source = nullptr;    // Reads come from here if set (the primary's pg_wal), else from what was written.
-  Lsn gone_below{};               // Segments below are missing.
-  std::vector<std::byte> bytes;   // From begin on: what survives a power cut.
-  std::vector<std::byte> state;   // The state file.
+  WalWriter* source = nullptr;   // Reads come from here if set (the primary's pg_wal), else from what was written.
+  Lsn gone_below{};              // Segments below are missing.
+  std::vector<std::byte> bytes;  // From begin on: what survives a power cut.
+  std::vector<std::byte> state;  // The state file.
   std::map<std::uint32_t, std::string> histories;
   std::uint64_t persists = 0;
   Lsn begin() const { return begin_; }
@@ -144,19 +145,19 @@ class World {
   explicit World(std::string policy, std::size_t replicas = 2);
 
   // The database.
-  void connect();               // A replication connection, from the page of what is flushed.
+  void connect();  // A replication connection, from the page of what is flushed.
   void lose_connection();
   Lsn commit(std::size_t payload_bytes = 200);  // Writes a record and flushes it; returns its end.
   void write(std::size_t records, std::size_t payload_bytes);
-  void flush();                 // Streams what was written and not yet streamed.
+  void flush();                               // Streams what was written and not yet streamed.
   std::function<void(UpstreamChunk&)> spoil;  // May change a chunk on its way.
 
-  void start_primary();         // From its state file.
+  void start_primary();  // From its state file.
   void stop_primary() {
     primary_disk.crash();
     primary.reset();
   }
-  void turn();                  // One step of everything, 100 us later.
+  void turn();  // One step of everything, 100 us later.
   void run(Duration duration);
   // Turns until `done`, at most for `limit`. Whether it came to pass.
   bool until(const std::function<bool()>& done, Duration limit = seconds(2));

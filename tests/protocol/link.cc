@@ -70,7 +70,8 @@ void Link::send_all() {
   while (sender.wants_batch() && sender.offered_end() < end) {
     const Lsn begin = sender.offered_end();
     const Lsn boundary{align_down(begin, kBatchBoundary).value + kBatchBoundary};
-    const Lsn batch_end = std::min({end, boundary, begin + ByteCount{1 + random_() % batch_bytes_max_}});
+    const std::size_t bytes = batch_bytes_min_ + random_() % (batch_bytes_max_ - batch_bytes_min_ + 1);
+    const Lsn batch_end = std::min({end, boundary, begin + ByteCount{bytes}});
     sender.offer({{begin, batch_end}, xxh3_64(content({begin, batch_end}))});
   }
   sender.on_news(sender.offered_end(), sender.offered_end(), now);
@@ -107,8 +108,9 @@ void Link::send_all() {
 }
 
 void Link::transmit(bool to_receiver, Bytes frame) {
-  const bool data = frame[3] == static_cast<std::byte>(FrameKind::kData);
-  const bool dropped = drop && drop(traffic.frames, data);
+  const auto kind = static_cast<FrameKind>(frame[3]);
+  const bool data = kind == FrameKind::kData;
+  const bool dropped = drop && drop(traffic.frames, kind);
   ++traffic.frames;
   if (dropped || chance(conditions_.loss)) {
     if (data) traffic.lost_bytes += frame.size() - kDataHeaderBytes;
@@ -153,7 +155,8 @@ void Link::at_receiver(const Frame& frame) {
   for (Lsn at = compared_end_; at < received_end;) {
     const Lsn piece_end = std::min(received_end, Lsn{align_down(at, kRingBytes).value + kRingBytes});
     const auto held = ring().subspan(at.value % kRingBytes, (piece_end - at).value);
-    ASSERT_TRUE(std::ranges::equal(held, content({at, piece_end}))) << "bytes differ in " << to_string(LsnRange{at, piece_end});
+    ASSERT_TRUE(std::ranges::equal(held, content({at, piece_end})))
+        << "bytes differ in " << to_string(LsnRange{at, piece_end});
     at = piece_end;
   }
   if (received_end > compared_end_) stable_.emplace(now + release_delay_, received_end);

@@ -34,12 +34,15 @@ class Link {
 
   Link(std::size_t stream_bytes, std::uint64_t seed, Conditions conditions = {});
 
-  // The next batches are of up to so many bytes.
-  void offer_up_to(std::size_t batch_bytes_max) { batch_bytes_max_ = batch_bytes_max; }
+  // Batches are of so many bytes, where the stream's end and multiples of 1 MiB allow.
+  void offer_between(std::size_t bytes_min, std::size_t bytes_max) {
+    batch_bytes_min_ = bytes_min;
+    batch_bytes_max_ = bytes_max;
+  }
   void release_after(Duration delay) { release_delay_ = delay; }
   void payload_of(std::size_t bytes) { payload_bytes_max_ = bytes; }
   // Frames lost besides, by their number in the order of sending, counted over both directions from 0.
-  std::function<bool(std::uint64_t number, bool data)> drop;
+  std::function<bool(std::uint64_t number, FrameKind kind)> drop;
 
   // Until everything arrived and was acknowledged; whether that came to pass within `limit`.
   bool run(Duration limit);
@@ -69,6 +72,7 @@ class Link {
 
   std::mt19937_64 random_;
   Conditions conditions_;
+  std::size_t batch_bytes_min_ = 1;
   std::size_t batch_bytes_max_ = kBatchBytesMax;
   std::size_t payload_bytes_max_ = 1336;
   Duration release_delay_ = microseconds(200);

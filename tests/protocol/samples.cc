@@ -72,7 +72,7 @@ void seal(Bytes& frame, std::size_t hashed_bytes) {
   Bytes hashed(frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(hashed_bytes));
   hashed.erase(hashed.begin() + kTagOffset, hashed.begin() + kTagOffset + kTagBytes);
   const Digest128 tag = xxh3_128(hashed);
-  ByteWriter out(std::span(frame).subspan(kTagOffset, kTagBytes));
+  ByteWriter out{std::span<std::byte>(frame).subspan(kTagOffset, kTagBytes)};
   out.le(tag.high);
   out.le(tag.low);
 }
@@ -149,7 +149,9 @@ Bytes joined(const std::vector<Bytes>& parts) {
 Bytes with(Bytes frame, std::size_t at, const Bytes& bytes) {
   std::ranges::copy(bytes, frame.begin() + static_cast<std::ptrdiff_t>(at));
   const bool data = frame[3] == static_cast<std::byte>(FrameKind::kData);
-  seal(frame, data ? std::min(frame.size(), kDataHeaderBytes) : frame.size());
+  const std::size_t header_bytes =
+      std::to_integer<std::size_t>(frame[6]) + 256 * std::to_integer<std::size_t>(frame[7]);
+  seal(frame, data ? std::min(frame.size(), header_bytes) : frame.size());
   return frame;
 }
 

@@ -12,7 +12,8 @@
 
 namespace slipstream::wal::io {
 
-FileSegmentSource::FileSegmentSource(std::filesystem::path directory, SegmentLayout layout, std::optional<TimelineHistory> history)
+FileSegmentSource::FileSegmentSource(std::filesystem::path directory, SegmentLayout layout,
+                                     std::optional<TimelineHistory> history)
     : directory_(std::move(directory)), layout_(layout), history_(std::move(history)) {}
 
 FileSegmentSource::~FileSegmentSource() { close_segment(); }
@@ -23,7 +24,8 @@ void FileSegmentSource::close_segment() {
 }
 
 std::string FileSegmentSource::name_of(std::uint64_t number) const {
-  if (history_) return layout_.file_name(history_->file_owner(layout_.begin_of(number), layout_.segment_size()), number);
+  if (history_)
+    return layout_.file_name(history_->file_owner(layout_.begin_of(number), layout_.segment_size()), number);
   std::string newest;
   for (const SegmentFile& file : list_segments(directory_, layout_))
     if (file.number == number) newest = file.path.filename().string();
@@ -43,11 +45,13 @@ bool FileSegmentSource::open_segment(std::uint64_t number) {
 
 bool FileSegmentSource::still_named() const {
   struct stat named{}, opened{};
-  return ::stat(path_.c_str(), &named) == 0 && ::fstat(fd_, &opened) == 0 && named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+  return ::stat(path_.c_str(), &named) == 0 && ::fstat(fd_, &opened) == 0 && named.st_ino == opened.st_ino &&
+         named.st_dev == opened.st_dev;
 }
 
 std::size_t FileSegmentSource::read(Lsn at, std::span<std::byte> out) {
-  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(layout_.segment_end(at).value - at.value, out.size()));
+  const auto count =
+      static_cast<std::size_t>(std::min<std::uint64_t>(layout_.segment_end(at).value - at.value, out.size()));
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (!open_segment(layout_.number_of(at))) return 0;
     ssize_t got = 0;

@@ -15,11 +15,13 @@
 namespace slipstream::wal::io {
 
 // Reads segments by position with plain pread: for recovery and other work that may wait.
-// With a history: each position from the file that the history says holds it. Without: from the newest timeline that has the segment.
-// Bytes come from a file that still bore its name after they were read (PostgreSQL recycles segments by renaming them).
+// With a history: each position from the file that the history says holds it. Without: from the newest timeline that
+// has the segment. Bytes come from a file that still bore its name after they were read (PostgreSQL recycles segments
+// by renaming them).
 class FileSegmentSource : public SegmentSource {
  public:
-  FileSegmentSource(std::filesystem::path directory, SegmentLayout layout, std::optional<TimelineHistory> history = std::nullopt);
+  FileSegmentSource(std::filesystem::path directory, SegmentLayout layout,
+                    std::optional<TimelineHistory> history = std::nullopt);
   ~FileSegmentSource() override;
   FileSegmentSource(const FileSegmentSource&) = delete;
   FileSegmentSource& operator=(const FileSegmentSource&) = delete;
@@ -39,7 +41,8 @@ class FileSegmentSource : public SegmentSource {
   std::filesystem::path path_;
 };
 
-// Digests of the aligned 64 KiB blocks of `range` (of its part of the first and the last). Stops at the first byte that is not there.
+// Digests of the aligned 64 KiB blocks of `range` (of its part of the first and the last). Stops at the first byte that
+// is not there.
 std::vector<BlockDigest> digest_blocks(SegmentSource& source, SegmentLayout layout, LsnRange range);
 
 }  // namespace slipstream::wal::io

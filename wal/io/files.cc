@@ -16,8 +16,9 @@ namespace slipstream::wal::io {
 namespace {
 
 std::unexpected<Error> storage_error(const std::string& what, const std::filesystem::path& path, int problem) {
-  return std::unexpected(Error{ExitCode::kStorage, what + ": " + std::strerror(problem), path.string(),
-                               "look at the file system's free space, its mount options, the file's owner and the kernel's log"});
+  return std::unexpected(
+      Error{ExitCode::kStorage, what + ": " + std::strerror(problem), path.string(),
+            "look at the file system's free space, its mount options, the file's owner and the kernel's log"});
 }
 
 std::unexpected<Error> directory_error(std::string what, const std::filesystem::path& path, std::string remedy) {
@@ -54,17 +55,22 @@ std::expected<std::vector<std::string>, int> names_in(const std::filesystem::pat
   return names;
 }
 
-bool looks_like_segment(std::string_view name) { return name.size() == 24 && name.find_first_not_of("0123456789ABCDEF") == std::string_view::npos; }
+bool looks_like_segment(std::string_view name) {
+  return name.size() == 24 && name.find_first_not_of("0123456789ABCDEF") == std::string_view::npos;
+}
 
 // The common half of both checks. Returns how many segments there are.
-std::expected<std::size_t, Error> check_segments(const std::filesystem::path& directory, SegmentLayout layout, const std::string& wanted) {
+std::expected<std::size_t, Error> check_segments(const std::filesystem::path& directory, SegmentLayout layout,
+                                                 const std::string& wanted) {
   struct stat info{};
-  if (::stat(directory.c_str(), &info) != 0) return directory_error(std::string("no WAL directory: ") + std::strerror(errno), directory, "name " + wanted);
+  if (::stat(directory.c_str(), &info) != 0)
+    return directory_error(std::string("no WAL directory: ") + std::strerror(errno), directory, "name " + wanted);
   if (!S_ISDIR(info.st_mode)) return directory_error("not a directory", directory, "name " + wanted);
   const auto names = names_in(directory);
   if (!names)
-    return directory_error(std::string("the WAL directory is not readable for this user: ") + std::strerror(names.error()), directory,
-                           "run the daemon as the user that owns the directory (PostgreSQL's)");
+    return directory_error(
+        std::string("the WAL directory is not readable for this user: ") + std::strerror(names.error()), directory,
+        "run the daemon as the user that owns the directory (PostgreSQL's)");
   const std::string size = std::to_string(layout.segment_size().value);
   std::size_t count = 0;
   for (const std::string& name : *names) {
@@ -72,10 +78,12 @@ std::expected<std::size_t, Error> check_segments(const std::filesystem::path& di
     const auto path = directory / name;
     if (::stat(path.c_str(), &info) != 0) continue;  // Removed meanwhile.
     if (!layout.parse(name) || static_cast<std::uint64_t>(info.st_size) != layout.segment_size().value)
-      return directory_error("wrong segment size: " + name + " has " + std::to_string(info.st_size) + " bytes, but the cluster's segments have " + size, directory,
-                             "check that this is the WAL directory of this cluster (SHOW wal_segment_size)");
+      return directory_error("wrong segment size: " + name + " has " + std::to_string(info.st_size) +
+                                 " bytes, but the cluster's segments have " + size,
+                             directory, "check that this is the WAL directory of this cluster (SHOW wal_segment_size)");
     if (::access(path.c_str(), R_OK) != 0)
-      return directory_error(name + " is not readable for this user: " + std::strerror(errno), directory, "run the daemon as the user that owns the directory (PostgreSQL's)");
+      return directory_error(name + " is not readable for this user: " + std::strerror(errno), directory,
+                             "run the daemon as the user that owns the directory (PostgreSQL's)");
     ++count;
   }
   return count;
@@ -97,22 +105,29 @@ std::expected<void, Error> durable_replace(const std::filesystem::path& path, st
     ::unlink(fresh.c_str());
     return storage_error("cannot write durably", fresh, problem);
   }
-  if (::rename(fresh.c_str(), path.c_str()) != 0) return storage_error("cannot rename to " + path.filename().string(), fresh, errno);
-  if (const int problem = sync_directory(path.parent_path()); problem != 0) return storage_error("cannot sync the directory", path.parent_path(), problem);
+  if (::rename(fresh.c_str(), path.c_str()) != 0)
+    return storage_error("cannot rename to " + path.filename().string(), fresh, errno);
+  if (const int problem = sync_directory(path.parent_path()); problem != 0)
+    return storage_error("cannot sync the directory", path.parent_path(), problem);
   return {};
 }
 
 std::expected<std::vector<std::byte>, Error> read_file(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return directory_error(std::string("cannot open the file: ") + std::strerror(errno), path, "check the path, and that this user may read it");
+  if (fd < 0)
+    return directory_error(std::string("cannot open the file: ") + std::strerror(errno), path,
+                           "check the path, and that this user may read it");
   std::vector<std::byte> content;
   std::byte buffer[16384];
   int problem = 0;
   while (true) {
     const ssize_t got = ::read(fd, buffer, sizeof buffer);
-    if (got > 0) content.insert(content.end(), buffer, buffer + got);
-    else if (got == 0) break;
-    else if (errno != EINTR && (problem = errno) != 0) break;
+    if (got > 0)
+      content.insert(content.end(), buffer, buffer + got);
+    else if (got == 0)
+      break;
+    else if (errno != EINTR && (problem = errno) != 0)
+      break;
   }
   ::close(fd);
   if (problem != 0) return storage_error("cannot read", path, problem);
@@ -122,7 +137,8 @@ std::expected<std::vector<std::byte>, Error> read_file(const std::filesystem::pa
 std::expected<void, Error> check_wal_directory(const std::filesystem::path& directory, SegmentLayout layout) {
   const auto count = check_segments(directory, layout, "the server's pg_wal");
   if (!count) return std::unexpected(count.error());
-  if (*count == 0) return directory_error("no WAL segments in it", directory, "name the pg_wal directory of the running server");
+  if (*count == 0)
+    return directory_error("no WAL segments in it", directory, "name the pg_wal directory of the running server");
   return {};
 }
 
@@ -130,7 +146,8 @@ std::expected<void, Error> check_replica_directory(const std::filesystem::path& 
   const auto count = check_segments(directory, layout, "the replica's directory");
   if (!count) return std::unexpected(count.error());
   if (::faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
-    return directory_error(std::string("the directory is not writable for this user: ") + std::strerror(errno), directory, "give it to the user that runs the daemon");
+    return directory_error(std::string("the directory is not writable for this user: ") + std::strerror(errno),
+                           directory, "give it to the user that runs the daemon");
   return {};
 }
 
@@ -160,7 +177,8 @@ std::expected<void, Error> sync_segments_from(const std::filesystem::path& direc
     if (fd >= 0) ::close(fd);
     if (problem != 0) return storage_error("cannot make durable", segment.path, problem);
   }
-  if (const int problem = sync_directory(directory); problem != 0) return storage_error("cannot sync the directory", directory, problem);
+  if (const int problem = sync_directory(directory); problem != 0)
+    return storage_error("cannot sync the directory", directory, problem);
   return {};
 }
 

@@ -24,7 +24,8 @@ int sync_directory(const std::filesystem::path& directory);
 
 // The server's pg_wal, to be read: a directory, readable, with segments, all of this layout's size. Errors: kDirectory.
 std::expected<void, Error> check_wal_directory(const std::filesystem::path& directory, SegmentLayout layout);
-// A replica's own log, to be written: a directory, readable and writable, its segments (if any) of this layout's size. Errors: kDirectory.
+// A replica's own log, to be written: a directory, readable and writable, its segments (if any) of this layout's size.
+// Errors: kDirectory.
 std::expected<void, Error> check_replica_directory(const std::filesystem::path& directory, SegmentLayout layout);
 
 struct SegmentFile {
@@ -32,17 +33,20 @@ struct SegmentFile {
   std::uint64_t number = 0;
   std::filesystem::path path;
 };
-// By number, then timeline. Partial segments and other files are left out; so is everything if the directory cannot be read.
+// By number, then timeline. Partial segments and other files are left out; so is everything if the directory cannot be
+// read.
 std::vector<SegmentFile> list_segments(const std::filesystem::path& directory, SegmentLayout layout);
 
 // Removes the segments that end at or before `keep_from`, the oldest first; returns how many.
 std::size_t remove_segments_before(const std::filesystem::path& directory, SegmentLayout layout, Lsn keep_from);
 
-// Makes durable what the segments from that of `from` on hold, and their names. A process that was killed leaves bytes that can be read but do not
-// survive a power cut yet: to be called after recovery found them, before they are acknowledged. Errors: kStorage.
+// Makes durable what the segments from that of `from` on hold, and their names. A process that was killed leaves bytes
+// that can be read but do not survive a power cut yet: to be called after recovery found them, before they are
+// acknowledged. Errors: kStorage.
 std::expected<void, Error> sync_segments_from(const std::filesystem::path& directory, SegmentLayout layout, Lsn from);
 
-constexpr std::string_view kTemporaryPrefix = "xlogtemp.";  // PostgreSQL's name for segments that are being made; it ignores and removes them, too.
+constexpr std::string_view kTemporaryPrefix =
+    "xlogtemp.";  // PostgreSQL's name for segments that are being made; it ignores and removes them, too.
 void remove_temporary_files(const std::filesystem::path& directory);
 
 }  // namespace slipstream::wal::io

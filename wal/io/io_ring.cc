@@ -1,8 +1,8 @@
 #include "wal/io/io_ring.h"
 
 #include <liburing.h>
-#include <sys/uio.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,13 +17,18 @@ namespace slipstream::wal::io {
 namespace {
 
 constexpr unsigned kFileSlots = 64;
-constexpr std::size_t kRegionBytesMax = std::size_t{1} << 30;         // Of one registered buffer (io_uring_register(2)).
-constexpr std::uint64_t kSyncMark = std::uint64_t{1} << 63;           // Marks writes that a sync follows; the rest is their index.
+constexpr std::size_t kRegionBytesMax = std::size_t{1} << 30;  // Of one registered buffer (io_uring_register(2)).
+constexpr std::uint64_t kSyncMark = std::uint64_t{1}
+                                    << 63;  // Marks writes that a sync follows; the rest is their index.
 constexpr std::uint64_t kNoUser = ~std::uint64_t{0};
 
 Error unavailable(int problem) {
-  return {ExitCode::kStorage, std::string("io_uring is not available (") + std::strerror(problem) + "): reading and writing with pread and pwrite, which is slower",
-          "", "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile, and set kernel.io_uring_disabled to 0"};
+  return {ExitCode::kStorage,
+          std::string("io_uring is not available (") + std::strerror(problem) +
+              "): reading and writing with pread and pwrite, which is slower",
+          "",
+          "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile, and set "
+          "kernel.io_uring_disabled to 0"};
 }
 
 }  // namespace
@@ -58,8 +63,9 @@ struct IoRing::Impl {
 };
 
 int IoRing::Impl::open(unsigned count) {
-  // The best flags first. With DEFER_TASKRUN completions are run by reap() instead of interrupting us, and TASKRUN_FLAG tells without a system call whether there are any.
-  // The ring starts disabled: SINGLE_ISSUER binds it to the thread that enables it, which need not be the one that makes it.
+  // The best flags first. With DEFER_TASKRUN completions are run by reap() instead of interrupting us, and TASKRUN_FLAG
+  // tells without a system call whether there are any. The ring starts disabled: SINGLE_ISSUER binds it to the thread
+  // that enables it, which need not be the one that makes it.
   constexpr unsigned kDeferred = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
   constexpr unsigned kCooperative = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
   int result = -EINVAL;
@@ -71,20 +77,24 @@ int IoRing::Impl::open(unsigned count) {
   }
   if (result != 0) return -result;
   slots.assign(kFileSlots, -1);
-  if (io_uring_register_files_sparse(&ring, kFileSlots) != 0 && io_uring_register_files(&ring, slots.data(), kFileSlots) != 0) slots.clear();
+  if (io_uring_register_files_sparse(&ring, kFileSlots) != 0 &&
+      io_uring_register_files(&ring, slots.data(), kFileSlots) != 0)
+    slots.clear();
   return 0;
 }
 
 void IoRing::Impl::enable() {
   if (enabled) return;
-  CHECK(syscall(__NR_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0);  // liburing 2.3 does not export its wrapper.
+  CHECK(syscall(__NR_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) ==
+        0);  // liburing 2.3 does not export its wrapper.
   enabled = true;
 }
 
 int IoRing::Impl::region_of(const void* at, std::size_t bytes) const {
   const auto* begin = static_cast<const std::byte*>(at);
   for (std::size_t i = 0; i < regions.size(); ++i)
-    if (begin >= regions[i].data() && begin + bytes <= regions[i].data() + regions[i].size()) return static_cast<int>(i);
+    if (begin >= regions[i].data() && begin + bytes <= regions[i].data() + regions[i].size())
+      return static_cast<int>(i);
   return -1;
 }
 
@@ -103,13 +113,16 @@ void IoRing::Impl::set_file(io_uring_sqe* sqe, int fd) const {
   sqe->flags |= IOSQE_FIXED_FILE;
 }
 
-bool IoRing::Impl::queue_write(int fd, std::span<const std::byte> from, std::uint64_t offset, int flags, std::uint64_t user) {
+bool IoRing::Impl::queue_write(int fd, std::span<const std::byte> from, std::uint64_t offset, int flags,
+                               std::uint64_t user) {
   io_uring_sqe* sqe = next_sqe();
   if (!sqe) return false;
   const int region = region_of(from.data(), from.size());
   const auto bytes = static_cast<unsigned>(from.size());
-  if (region >= 0) io_uring_prep_write_fixed(sqe, fd, from.data(), bytes, offset, region);
-  else io_uring_prep_write(sqe, fd, from.data(), bytes, offset);
+  if (region >= 0)
+    io_uring_prep_write_fixed(sqe, fd, from.data(), bytes, offset, region);
+  else
+    io_uring_prep_write(sqe, fd, from.data(), bytes, offset);
   sqe->rw_flags = flags;
   set_file(sqe, fd);
   io_uring_sqe_set_data64(sqe, user);
@@ -123,7 +136,8 @@ std::optional<IoRing::Completion> IoRing::Impl::on_cqe(std::uint64_t user, int r
   if ((user & kSyncMark) == 0) return Completion{user, result};
   SyncedWrite& write = synced_writes[user & ~kSyncMark];
   if (!write.syncing && result >= 0 && static_cast<std::size_t>(result) == write.bytes) {
-    // Not linked to the write beforehand: a chain can be torn when the kernel is short of memory, and the sync then runs too early.
+    // Not linked to the write beforehand: a chain can be torn when the kernel is short of memory, and the sync then
+    // runs too early.
     io_uring_sqe* sqe = next_sqe();
     CHECK(sqe != nullptr);  // The write's own place.
     io_uring_prep_fsync(sqe, write.fd, IORING_FSYNC_DATASYNC);
@@ -164,7 +178,8 @@ void IoRing::register_memory(std::span<const std::span<std::byte>> regions) {
       rest = rest.subspan(pieces.back().size());
     }
   }
-  if (io_uring_register_buffers(&impl_->ring, vectors.data(), static_cast<unsigned>(vectors.size())) == 0) impl_->regions = std::move(pieces);
+  if (io_uring_register_buffers(&impl_->ring, vectors.data(), static_cast<unsigned>(vectors.size())) == 0)
+    impl_->regions = std::move(pieces);
 }
 
 void IoRing::add_file(int fd) {
@@ -172,7 +187,8 @@ void IoRing::add_file(int fd) {
   impl_->enable();
   const auto slot = std::ranges::find(impl_->slots, -1);
   if (slot == impl_->slots.end()) return;
-  if (io_uring_register_files_update(&impl_->ring, static_cast<unsigned>(slot - impl_->slots.begin()), &fd, 1) == 1) *slot = fd;
+  if (io_uring_register_files_update(&impl_->ring, static_cast<unsigned>(slot - impl_->slots.begin()), &fd, 1) == 1)
+    *slot = fd;
 }
 
 void IoRing::remove_file(int fd) {
@@ -194,8 +210,10 @@ bool IoRing::read(int fd, std::span<std::byte> into, std::uint64_t offset, std::
   if (!sqe) return false;
   const int region = impl_->region_of(into.data(), into.size());
   const auto bytes = static_cast<unsigned>(into.size());
-  if (region >= 0) io_uring_prep_read_fixed(sqe, fd, into.data(), bytes, offset, region);
-  else io_uring_prep_read(sqe, fd, into.data(), bytes, offset);
+  if (region >= 0)
+    io_uring_prep_read_fixed(sqe, fd, into.data(), bytes, offset, region);
+  else
+    io_uring_prep_read(sqe, fd, into.data(), bytes, offset);
   impl_->set_file(sqe, fd);
   io_uring_sqe_set_data64(sqe, user);
   return true;
@@ -222,7 +240,8 @@ bool IoRing::write_then_sync(int fd, std::span<const std::byte> from, std::uint6
   auto& writes = impl_->synced_writes;
   auto free = std::ranges::find(writes, kNoUser, &Impl::SyncedWrite::user);
   if (free == writes.end()) free = writes.emplace(writes.end());
-  if (!impl_->queue_write(fd, from, offset, 0, kSyncMark | static_cast<std::uint64_t>(free - writes.begin()))) return false;
+  if (!impl_->queue_write(fd, from, offset, 0, kSyncMark | static_cast<std::uint64_t>(free - writes.begin())))
+    return false;
   *free = {user, fd, from.size(), false};
   return true;
 }
@@ -235,7 +254,8 @@ std::size_t IoRing::reap(std::span<Completion> out) {
   const unsigned work = IO_URING_READ_ONCE(*ring->sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
   if (work != 0 || io_uring_sq_ready(ring) > 0) {
     const int result = io_uring_submit_and_get_events(ring);
-    CHECK(result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY);  // -EEXIST: a second thread uses the ring.
+    CHECK(result >= 0 || result == -EINTR || result == -EAGAIN ||
+          result == -EBUSY);  // -EEXIST: a second thread uses the ring.
   }
   io_uring_cqe* cqe = nullptr;
   while (count < out.size() && io_uring_cq_ready(ring) > 0 && io_uring_peek_cqe(ring, &cqe) == 0) {
@@ -250,7 +270,8 @@ void IoRing::finish() {
   impl_->done.clear();
   while (!impl_->blocking && impl_->under_way > 0) {
     const int result = io_uring_submit_and_wait(&impl_->ring, 1);
-    // The thread that used the ring has ended, and the kernel has ended what was under way before it let that thread go.
+    // The thread that used the ring has ended, and the kernel has ended what was under way before it let that thread
+    // go.
     if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY) return;
     io_uring_cqe* cqe = nullptr;
     while (io_uring_cq_ready(&impl_->ring) > 0 && io_uring_peek_cqe(&impl_->ring, &cqe) == 0) {

@@ -55,8 +55,11 @@ int read_whole(int fd, std::byte* into, std::size_t bytes, std::uint64_t offset)
 
 }  // namespace
 
-SegmentMaker::SegmentMaker(std::filesystem::path directory, SegmentLayout layout, bool direct, std::function<void()> wake)
-    : directory_(std::move(directory)), layout_(layout), direct_(direct), wake_(std::move(wake)), thread_([this] { run(); }) {}
+SegmentMaker::SegmentMaker(std::filesystem::path directory, SegmentLayout layout, bool direct,
+                           std::function<void()> wake)
+    : directory_(std::move(directory)), layout_(layout), direct_(direct), wake_(std::move(wake)), thread_([this] {
+        run();
+      }) {}
 
 SegmentMaker::~SegmentMaker() {
   stop_.store(true);
@@ -120,7 +123,8 @@ int SegmentMaker::open_existing(const std::filesystem::path& path, int& fd) cons
 int SegmentMaker::make_new(const Request& request, const std::filesystem::path& path) const {
   Descriptor ancestor;
   std::uint64_t ancestor_bytes = 0;
-  for (const auto& each : std::views::reverse(request.history->ancestors())) {  // The newest that has bytes in this segment.
+  for (const auto& each :
+       std::views::reverse(request.history->ancestors())) {  // The newest that has bytes in this segment.
     if (each.end <= layout_.begin_of(request.number) || ancestor.fd >= 0) break;
     ancestor.fd = ::open((directory_ / layout_.file_name(each.timeline, request.number)).c_str(), O_RDONLY | O_CLOEXEC);
     if (ancestor.fd < 0 && errno != ENOENT) return errno;
@@ -130,7 +134,8 @@ int SegmentMaker::make_new(const Request& request, const std::filesystem::path& 
   const auto fresh = directory_ / (std::string(kTemporaryPrefix) + std::to_string(::getpid()));
   int problem = 0;
   {
-    const Descriptor file{::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | (direct_ ? O_DIRECT : 0), 0600)};
+    const Descriptor file{
+        ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | (direct_ ? O_DIRECT : 0), 0600)};
     if (file.fd < 0) return errno;
     problem = fill(file.fd, ancestor.fd, ancestor.fd >= 0 ? ancestor_bytes : 0);
     if (problem == 0 && ::fsync(file.fd) != 0) problem = errno;
@@ -143,7 +148,8 @@ int SegmentMaker::make_new(const Request& request, const std::filesystem::path& 
 int SegmentMaker::fill(int fd, int ancestor, std::uint64_t ancestor_bytes) const {
   const std::uint64_t size = layout_.segment_size().value;
   // A full disk shows at once instead of after most of a segment; a file system that cannot do this shows it later.
-  if (::fallocate(fd, 0, 0, static_cast<off_t>(size)) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) return errno;
+  if (::fallocate(fd, 0, 0, static_cast<off_t>(size)) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+    return errno;
   const std::unique_ptr<void, FreeDeleter> memory(std::aligned_alloc(kPageBytes, kChunkBytes));
   if (!memory) return ENOMEM;
   auto* chunk = static_cast<std::byte*>(memory.get());

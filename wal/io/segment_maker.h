@@ -16,10 +16,11 @@
 namespace slipstream::wal::io {
 
 // Opens a replica's segment files for writing, on a thread of its own, and makes those that do not exist.
-// Guarantees: (1) A segment bears its name only when it is whole: written to its full size with zeros (not merely allocated, so that
+// Guarantees: (1) A segment bears its name only when it is whole: written to its full size with zeros (not merely
+// allocated, so that
 //       overwriting needs no metadata), durable, then renamed; and it is handed over only when the name is durable too.
-//   (2) The first segment of a timeline that forks off inside it starts with its ancestor's bytes, as PostgreSQL's does.
-//   (3) After a failure nothing of the segment is left behind.
+//   (2) The first segment of a timeline that forks off inside it starts with its ancestor's bytes, as PostgreSQL's
+//   does. (3) After a failure nothing of the segment is left behind.
 // Ownership: the descriptors handed over are the caller's.
 // Threading: request() and next_made() on one thread; neither waits. `wake` is called on the maker's.
 class SegmentMaker {
@@ -37,7 +38,8 @@ class SegmentMaker {
   SegmentMaker(const SegmentMaker&) = delete;
   SegmentMaker& operator=(const SegmentMaker&) = delete;
 
-  bool request(std::uint64_t number, std::shared_ptr<const TimelineHistory> history);  // False: too many, try again later.
+  bool request(std::uint64_t number,
+               std::shared_ptr<const TimelineHistory> history);  // False: too many, try again later.
   std::optional<Made> next_made();
 
  private:

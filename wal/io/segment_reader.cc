@@ -10,7 +10,8 @@
 
 namespace slipstream::wal::io {
 
-SegmentReader::SegmentReader(IoRing& ring, std::filesystem::path directory, SegmentLayout layout, TimelineHistory history)
+SegmentReader::SegmentReader(IoRing& ring, std::filesystem::path directory, SegmentLayout layout,
+                             TimelineHistory history)
     : ring_(ring), directory_(std::move(directory)), layout_(layout), history_(std::move(history)) {}
 
 SegmentReader::~SegmentReader() {
@@ -62,7 +63,8 @@ SegmentReader::File* SegmentReader::free_place() {
 
 std::expected<SegmentReader::File*, IoStatus> SegmentReader::file_of(std::uint64_t number) {
   const TimelineId owner = history_.file_owner(layout_.begin_of(number), layout_.segment_size());
-  const auto found = std::ranges::find_if(files_, [&](const File& f) { return f.fd >= 0 && !f.stale && f.number == number && f.owner == owner; });
+  const auto found = std::ranges::find_if(
+      files_, [&](const File& f) { return f.fd >= 0 && !f.stale && f.number == number && f.owner == owner; });
   if (found != files_.end()) {
     found->used = ++uses_;
     return &*found;
@@ -105,7 +107,8 @@ void SegmentReader::go_on(std::size_t index) {
     if (read.file) ++read.file->reads;
   }
   const std::uint64_t offset = layout_.offset_of(read.range.begin) + read.have;
-  if (!read.file || !ring_.read(read.file->fd, read.into.subspan(read.have), offset, kUserMark | index)) waiting_.push_back(index);
+  if (!read.file || !ring_.read(read.file->fd, read.into.subspan(read.have), offset, kUserMark | index))
+    waiting_.push_back(index);
 }
 
 std::optional<IoDone> SegmentReader::ended(std::size_t index, IoStatus status) {

@@ -19,12 +19,14 @@ namespace slipstream::wal::io {
 
 // Reads ranges of WAL from the segment files of one directory (a live primary's pg_wal, or our own), many at a time.
 // Guarantees: (1) A read that was accepted ends exactly once, by on_completion() or next_failed().
-//   (2) kOk: all bytes of the range, from the file that bears the segment's name. PostgreSQL recycles segments by renaming them to later names
-//       and then overwrites them; so after a bulk read, and after any read below the newest segment opened, the name must still lead to the same
-//       file. If not, the read starts again, once.
-//   (3) kMissing: there is no such segment, or it ends before the range does. kFailed: it may be there, but cannot be read.
-// Ownership: `into` stays the reader's until the read has ended. Files are opened here, kept open, and let go when they lose their names.
-// Threading: the ring's thread.
+//   (2) kOk: all bytes of the range, from the file that bears the segment's name. PostgreSQL recycles segments by
+//   renaming them to later names
+//       and then overwrites them; so after a bulk read, and after any read below the newest segment opened, the name
+//       must still lead to the same file. If not, the read starts again, once.
+//   (3) kMissing: there is no such segment, or it ends before the range does. kFailed: it may be there, but cannot be
+//   read.
+// Ownership: `into` stays the reader's until the read has ended. Files are opened here, kept open, and let go when they
+// lose their names. Threading: the ring's thread.
 class SegmentReader {
  public:
   static constexpr std::size_t kReadsMax = 64;

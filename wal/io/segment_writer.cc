@@ -18,7 +18,8 @@ bool is_no_space(int problem) { return problem == ENOSPC || problem == EDQUOT; }
 
 IoStatus status_of(int problem) { return is_no_space(problem) ? IoStatus::kNoSpace : IoStatus::kFailed; }
 
-// Whether the file system takes what the writes will ask for. Where this cannot be found out, making segments tells why.
+// Whether the file system takes what the writes will ask for. Where this cannot be found out, making segments tells
+// why.
 bool takes_direct(const std::filesystem::path& directory) {
   alignas(SegmentWriter::kBlock) static const std::byte zeros[SegmentWriter::kBlock] = {};
   const auto probe = directory / (std::string(kTemporaryPrefix) + "probe");
@@ -43,8 +44,8 @@ std::shared_ptr<const TimelineHistory> history_in(const std::filesystem::path& d
 
 }  // namespace
 
-SegmentWriter::SegmentWriter(IoRing& ring, std::filesystem::path directory, SegmentLayout layout, TimelineId timeline, std::function<void()> wake,
-                             bool allow_direct)
+SegmentWriter::SegmentWriter(IoRing& ring, std::filesystem::path directory, SegmentLayout layout, TimelineId timeline,
+                             std::function<void()> wake, bool allow_direct)
     : ring_(ring),
       directory_(std::move(directory)),
       layout_(layout),
@@ -62,16 +63,20 @@ SegmentWriter::~SegmentWriter() {
 }
 
 void SegmentWriter::set_timeline(TimelineId timeline) { history_ = history_in(directory_, timeline); }
-void SegmentWriter::set_history(TimelineHistory history) { history_ = std::make_shared<const TimelineHistory>(std::move(history)); }
+void SegmentWriter::set_history(TimelineHistory history) {
+  history_ = std::make_shared<const TimelineHistory>(std::move(history));
+}
 
 SegmentWriter::Segment* SegmentWriter::find(std::uint64_t number, TimelineId owner) {
-  const auto it = std::ranges::find_if(segments_, [&](const Segment& s) { return s.number == number && s.owner == owner; });
+  const auto it =
+      std::ranges::find_if(segments_, [&](const Segment& s) { return s.number == number && s.owner == owner; });
   return it == segments_.end() ? nullptr : &*it;
 }
 
 // The first segment of a timeline copies its ancestor's bytes: not while some of them are still on their way.
 bool SegmentWriter::older_writes_under_way(std::uint64_t number, TimelineId owner) const {
-  return std::ranges::any_of(writes_, [&](const Write& w) { return w.busy && layout_.number_of(w.at) == number && w.owner < owner; });
+  return std::ranges::any_of(
+      writes_, [&](const Write& w) { return w.busy && layout_.number_of(w.at) == number && w.owner < owner; });
 }
 
 void SegmentWriter::prepare(std::uint64_t number, const std::shared_ptr<const TimelineHistory>& history) {
@@ -101,7 +106,10 @@ void SegmentWriter::on_made(const SegmentMaker::Made& made) {
 // Those not used for longest, until `keep` are left or all are in use.
 void SegmentWriter::close_unused(std::size_t keep) {
   const auto in_use = [&](const Segment& s) {
-    return s.fd < 0 || std::ranges::any_of(writes_, [&](const Write& w) { return w.busy && layout_.number_of(w.at) == s.number && w.owner == s.owner; });
+    return s.fd < 0 ||
+           std::ranges::any_of(
+               writes_,
+               [&](const Write& w) { return w.busy && layout_.number_of(w.at) == s.number && w.owner == s.owner; });
   };
   while (segments_.size() > keep) {
     auto oldest = segments_.end();
@@ -115,11 +123,13 @@ void SegmentWriter::close_unused(std::size_t keep) {
 }
 
 bool SegmentWriter::submit(std::uint32_t id, Lsn at, std::span<const std::byte> bytes) {
-  CHECK(at.value % kBlock == 0 && !bytes.empty() && bytes.size() % kBlock == 0 && at + ByteCount{bytes.size()} <= layout_.segment_end(at));
+  CHECK(at.value % kBlock == 0 && !bytes.empty() && bytes.size() % kBlock == 0 &&
+        at + ByteCount{bytes.size()} <= layout_.segment_end(at));
   CHECK(!direct_ || reinterpret_cast<std::uintptr_t>(bytes.data()) % kBlock == 0);
   const auto slot = std::ranges::find(writes_, false, &Write::busy);
   if (slot == writes_.end()) return false;
-  *slot = {true, id, at, bytes, 0, false, history_->file_owner(layout_.segment_begin(at), layout_.segment_size()), history_};
+  *slot = {true,    id, at, bytes, 0, false, history_->file_owner(layout_.segment_begin(at), layout_.segment_size()),
+           history_};
   const auto index = static_cast<std::size_t>(slot - writes_.begin());
   if (!start(index)) waiting_.push_back(index);
   return true;
@@ -138,7 +148,8 @@ bool SegmentWriter::start(std::size_t index) {
   segment->used = ++uses_;
   const auto rest = write.bytes.subspan(write.have);
   const std::uint64_t offset = layout_.offset_of(write.at) + write.have, user = kUserMark | index;
-  write.started = direct_ ? ring_.write(segment->fd, rest, offset, true, user) : ring_.write_then_sync(segment->fd, rest, offset, user);
+  write.started = direct_ ? ring_.write(segment->fd, rest, offset, true, user)
+                          : ring_.write_then_sync(segment->fd, rest, offset, user);
   return write.started;
 }
 

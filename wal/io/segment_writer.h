@@ -19,15 +19,16 @@
 
 namespace slipstream::wal::io {
 
-// Writes a replica's segments durably: PostgreSQL's names, O_DIRECT and RWF_DSYNC where the file system takes them (tried when made), a write
-// followed by fdatasync elsewhere.
-// Guarantees: (1) A write that was accepted ends exactly once, by on_completion() or next_failed().
+// Writes a replica's segments durably: PostgreSQL's names, O_DIRECT and RWF_DSYNC where the file system takes them
+// (tried when made), a write followed by fdatasync elsewhere. Guarantees: (1) A write that was accepted ends exactly
+// once, by on_completion() or next_failed().
 //   (2) kOk: the bytes survive a power cut, and so does everything they need: the file, its size, its name.
-//   (3) Nothing here waits: a write whose segment is not made yet is kept until it is; the next segment is made ahead of need (SegmentMaker).
-//   (4) kNoSpace: the segment could not be made, or not be written; the same write may be submitted again later.
+//   (3) Nothing here waits: a write whose segment is not made yet is kept until it is; the next segment is made ahead
+//   of need (SegmentMaker). (4) kNoSpace: the segment could not be made, or not be written; the same write may be
+//   submitted again later.
 // Ownership: the bytes stay the writer's until the write has ended; their address is a multiple of 4096.
-// Threading: made anywhere, used by the ring's thread; `wake` is called on another one, when a segment has become ready.
-// The caller's duty: writes that touch the same 4 KiB block are never under way together.
+// Threading: made anywhere, used by the ring's thread; `wake` is called on another one, when a segment has become
+// ready. The caller's duty: writes that touch the same 4 KiB block are never under way together.
 class SegmentWriter {
  public:
   static constexpr std::size_t kWritesMax = 32;
@@ -35,7 +36,8 @@ class SegmentWriter {
   static constexpr std::uint64_t kUserMark = std::uint64_t{1} << 61;
 
   // The directory's own history file says where `timeline` forked off.
-  SegmentWriter(IoRing& ring, std::filesystem::path directory, SegmentLayout layout, TimelineId timeline, std::function<void()> wake, bool allow_direct = true);
+  SegmentWriter(IoRing& ring, std::filesystem::path directory, SegmentLayout layout, TimelineId timeline,
+                std::function<void()> wake, bool allow_direct = true);
   ~SegmentWriter();
   SegmentWriter(const SegmentWriter&) = delete;
   SegmentWriter& operator=(const SegmentWriter&) = delete;
@@ -88,7 +90,8 @@ class SegmentWriter {
   std::deque<IoDone> failed_;
   std::vector<Segment> segments_;
   std::uint64_t uses_ = 0;
-  std::uint64_t ahead_ = 0;  // Highest segment asked for ahead of need: once each, so that a full disk is not tried over and over.
+  std::uint64_t ahead_ =
+      0;  // Highest segment asked for ahead of need: once each, so that a full disk is not tried over and over.
 };
 
 }  // namespace slipstream::wal::io

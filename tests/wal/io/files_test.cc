@@ -1,5 +1,6 @@
 #include "wal/io/files.h"
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +59,7 @@ TEST(DirectoryLock, RefusesASecondDaemonByThePidOfTheFirstAndEndsWithItsProcess)
   ASSERT_EQ(pipe(ready), 0);
   const pid_t child = fork();
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // Also when the test ends early.
     const auto lock = DirectoryLock::acquire(directory.path());
     const bool told = ::write(ready[1], lock ? "y" : "n", 1) == 1;
     if (told) pause();
@@ -69,7 +71,8 @@ TEST(DirectoryLock, RefusesASecondDaemonByThePidOfTheFirstAndEndsWithItsProcess)
   const auto refused = DirectoryLock::acquire(directory.path());
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ExitCode::kDirectory);
-  EXPECT_NE(refused.error().what.find("pid " + std::to_string(child) + ")"), std::string::npos) << refused.error().message();
+  EXPECT_NE(refused.error().what.find("pid " + std::to_string(child) + ")"), std::string::npos)
+      << refused.error().message();
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
   EXPECT_TRUE(DirectoryLock::acquire(directory.path()).has_value());
@@ -94,10 +97,18 @@ TEST(CheckWalDirectory, RefusesWhatIsNoWalDirectoryAndSaysWhatToDo) {
   const Refusal refusals[] = {
       {"missing", [](const auto& path) { std::filesystem::remove(path); }, "no WAL directory", true},
       {"file", [](const auto& path) { std::filesystem::remove(path), make_file(path, "x"); }, "not a directory", true},
-      {"empty", [](const auto& path) { std::filesystem::permissions(path, std::filesystem::perms::all); }, "no WAL segments", false},
-      {"unreadable", [](const auto& path) { std::filesystem::permissions(path, std::filesystem::perms::none); }, "not readable for this user", true},
-      {"size", [](const auto& path) { make_segment(path, SegmentLayout(ByteCount{2u << 20}), 1); }, "wrong segment size: 000000010000000000000001 has 2097152", true},
-      {"name", [](const auto& path) { make_segment(path, SegmentLayout(kMiB), 0x1f0); std::filesystem::rename(path / "0000000100000000000001F0", path / "000000010000000000001FFF"); }, "wrong segment size", true},
+      {"empty", [](const auto& path) { std::filesystem::permissions(path, std::filesystem::perms::all); },
+       "no WAL segments", false},
+      {"unreadable", [](const auto& path) { std::filesystem::permissions(path, std::filesystem::perms::none); },
+       "not readable for this user", true},
+      {"size", [](const auto& path) { make_segment(path, SegmentLayout(ByteCount{2u << 20}), 1); },
+       "wrong segment size: 000000010000000000000001 has 2097152", true},
+      {"name",
+       [](const auto& path) {
+         make_segment(path, SegmentLayout(kMiB), 0x1f0);
+         std::filesystem::rename(path / "0000000100000000000001F0", path / "000000010000000000001FFF");
+       },
+       "wrong segment size", true},
   };
   for (const Refusal& refusal : refusals) {
     const TemporaryDirectory outside;
@@ -145,7 +156,8 @@ TEST(Segments, AreListedInOrderAndRemovedOnlyBelowWhatIsKept) {
   EXPECT_TRUE(files[1].timeline == TimelineId{1} && files[2].timeline == TimelineId{2});
   EXPECT_EQ(remove_segments_before(directory.path(), kLayout, Lsn{kLayout.begin_of(3).value - 1}), 0u);
   EXPECT_EQ(remove_segments_before(directory.path(), kLayout, kLayout.begin_of(4)), 3u);
-  EXPECT_EQ(names_in(directory.path()), (std::vector<std::string>{kLayout.file_name(TimelineId{1}, 4), "00000002.history"}));
+  EXPECT_EQ(names_in(directory.path()),
+            (std::vector<std::string>{kLayout.file_name(TimelineId{1}, 4), "00000002.history"}));
 }
 
 TEST(Segments, AreMadeDurableFromOneOnOrTheFirstThatCannotBeIsNamed) {
@@ -154,7 +166,10 @@ TEST(Segments, AreMadeDurableFromOneOnOrTheFirstThatCannotBeIsNamed) {
   EXPECT_TRUE(sync_segments_from(directory.path(), kLayout, kLayout.begin_of(2)).has_value());
   std::filesystem::permissions(directory.path() / kLayout.file_name(TimelineId{1}, 2), std::filesystem::perms::none);
   const AsNobody nobody;
-  EXPECT_NE(sync_segments_from(directory.path(), kLayout, kLayout.begin_of(2)).error().where.find(kLayout.file_name(TimelineId{1}, 2)), std::string::npos);
+  EXPECT_NE(sync_segments_from(directory.path(), kLayout, kLayout.begin_of(2))
+                .error()
+                .where.find(kLayout.file_name(TimelineId{1}, 2)),
+            std::string::npos);
 }
 
 TEST(FileSegmentSource, ReadsWithinASegmentAndFindsNothingWhereThereIsNone) {
@@ -188,7 +203,8 @@ TEST(FileSegmentSource, DoesNotReadASegmentThatWasRecycled) {
   FileSegmentSource source(directory.path(), kLayout);
   std::vector<std::byte> out(100);
   ASSERT_EQ(source.read(kLayout.begin_of(1), out), 100u);
-  std::filesystem::rename(directory.path() / kLayout.file_name(TimelineId{1}, 1), directory.path() / kLayout.file_name(TimelineId{1}, 9));
+  std::filesystem::rename(directory.path() / kLayout.file_name(TimelineId{1}, 1),
+                          directory.path() / kLayout.file_name(TimelineId{1}, 9));
   EXPECT_EQ(source.read(kLayout.begin_of(1), out), 0u);
 }
 
@@ -196,7 +212,8 @@ TEST(DigestBlocks, CoverTheRangeBlockByBlockAndStopWhereBytesAreMissing) {
   const TemporaryDirectory directory;
   make_segment(directory.path(), kLayout, 1);
   FileSegmentSource source(directory.path(), kLayout);
-  const LsnRange range{kLayout.begin_of(1) + ByteCount{kMiB.value - 3 * kBlockBytes + 1000}, kLayout.begin_of(2) + ByteCount{5}};
+  const LsnRange range{kLayout.begin_of(1) + ByteCount{kMiB.value - 3 * kBlockBytes + 1000},
+                       kLayout.begin_of(2) + ByteCount{5}};
   const auto blocks = digest_blocks(source, kLayout, range);
   ASSERT_EQ(blocks.size(), 3u);
   EXPECT_EQ(blocks[0].range, (LsnRange{range.begin, align_up(range.begin, kBlockBytes)}));

@@ -48,7 +48,8 @@ TEST_P(Ring, WritesAndReadsBackWithRegisteredMemoryAndFiles) {
   ring.register_memory(std::span(&registered, 1));
   ring.add_file(fd_);
   fill(registered.first(16 * 4096), Lsn{0});
-  for (std::size_t i = 0; i < 16; ++i) ASSERT_TRUE(ring.write(fd_, registered.subspan(i * 4096, 4096), i * 4096, i % 2 == 0, i));
+  for (std::size_t i = 0; i < 16; ++i)
+    ASSERT_TRUE(ring.write(fd_, registered.subspan(i * 4096, 4096), i * 4096, i % 2 == 0, i));
   for (const auto& done : reap_all(ring, 16)) EXPECT_EQ(done.result, 4096) << done.user;
   ASSERT_TRUE(ring.read(fd_, registered.subspan(16 * 4096, 8 * 4096), 0, 1));
   ASSERT_TRUE(ring.read(fd_, other.first(8 * 4096), 8 * 4096, 2));
@@ -62,7 +63,8 @@ TEST_P(Ring, WritesAndReadsBackWithRegisteredMemoryAndFiles) {
 TEST_P(Ring, ReportsAWriteThatASyncFollowsOnceWithItsBytes) {
   IoRing ring(8, GetParam());
   fill(memory_.span(), Lsn{0});
-  for (std::size_t i = 0; i < 4; ++i) ASSERT_TRUE(ring.write_then_sync(fd_, memory_.span().subspan(i * 4096, 4096), i * 4096, 10 + i));
+  for (std::size_t i = 0; i < 4; ++i)
+    ASSERT_TRUE(ring.write_then_sync(fd_, memory_.span().subspan(i * 4096, 4096), i * 4096, 10 + i));
   const auto done = reap_all(ring, 4);
   for (std::size_t i = 0; i < done.size(); ++i) EXPECT_TRUE(done[i].user == 10 + i && done[i].result == 4096);
   EXPECT_EQ(ring.under_way(), 0u);
@@ -120,16 +122,22 @@ TEST(IoRing, FallsBackAndSaysSoWhereAContainerBlocksIt) {
   make_file(directory.path() / "file", std::string(4096, 'x'));
   const pid_t child = fork();
   if (child == 0) {
-    sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
     const sock_fprog program{4, filter};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(77);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      _exit(77);
     IoRing ring;
-    const bool said = ring.blocking() && ring.problem() && ring.problem()->what.find("Operation not permitted") != std::string::npos && !ring.problem()->remedy.empty();
+    const bool said = ring.blocking() && ring.problem() &&
+                      ring.problem()->what.find("Operation not permitted") != std::string::npos &&
+                      !ring.problem()->remedy.empty();
     Memory memory(4096);
     const int fd = ::open((directory.path() / "file").c_str(), O_RDONLY);
     IoRing::Completion done;
-    const bool works = ring.read(fd, memory.span(), 0, 7) && ring.reap(std::span(&done, 1)) == 1 && done.user == 7 && done.result == 4096;
+    const bool works = ring.read(fd, memory.span(), 0, 7) && ring.reap(std::span(&done, 1)) == 1 && done.user == 7 &&
+                       done.result == 4096;
     _exit(said && works ? 0 : 1);
   }
   int status = 0;

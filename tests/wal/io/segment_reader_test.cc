@@ -9,7 +9,9 @@ namespace {
 
 class Reader : public testing::TestWithParam<bool> {
  protected:
-  std::string name(std::uint64_t number, std::uint32_t timeline = 1) const { return layout_.file_name(TimelineId{timeline}, number); }
+  std::string name(std::uint64_t number, std::uint32_t timeline = 1) const {
+    return layout_.file_name(TimelineId{timeline}, number);
+  }
   IoStatus read(LsnRange range, bool bulk, std::span<std::byte> into) {
     EXPECT_TRUE(reader_.submit(1, range, into, bulk));
     return run(ring_, &reader_, nullptr, 1)[1];
@@ -37,9 +39,11 @@ TEST_P(Reader, ReadsSixtyFourRangesOfManySegmentsAtOnce) {
   for (std::uint64_t number = 1; number <= 24; ++number) make_segment(directory_.path(), layout_, number);
   std::vector<LsnRange> ranges;
   for (std::uint32_t i = 0; i < SegmentReader::kReadsMax; ++i) {
-    const Lsn begin = layout_.begin_of(1 + i % 24) + ByteCount{i * 12345 % 900'000};  // More segments than are kept open.
+    const Lsn begin =
+        layout_.begin_of(1 + i % 24) + ByteCount{i * 12345 % 900'000};  // More segments than are kept open.
     ranges.push_back({begin, begin + ByteCount{1 + i * 500}});
-    ASSERT_TRUE(reader_.submit(i, ranges[i], memory_.span().subspan(i * 32768, ranges[i].size().value), i % 2 == 0)) << i;
+    ASSERT_TRUE(reader_.submit(i, ranges[i], memory_.span().subspan(i * 32768, ranges[i].size().value), i % 2 == 0))
+        << i;
   }
   EXPECT_FALSE(reader_.submit(99, ranges[0], memory_.span().first(ranges[0].size().value), false));
   for (const auto& [id, status] : run(ring_, &reader_, nullptr, ranges.size())) {
@@ -70,9 +74,11 @@ TEST_P(Reader, SaysFailedNotMissingForASegmentThatItMayNotOrCannotRead) {
   std::filesystem::create_directory(directory_.path() / name(4));
   {
     const AsNobody nobody;
-    EXPECT_EQ(read({layout_.begin_of(3), layout_.begin_of(3) + ByteCount{8}}, false, memory_.span().first(8)), IoStatus::kFailed);
+    EXPECT_EQ(read({layout_.begin_of(3), layout_.begin_of(3) + ByteCount{8}}, false, memory_.span().first(8)),
+              IoStatus::kFailed);
   }
-  EXPECT_EQ(read({layout_.begin_of(4), layout_.begin_of(4) + ByteCount{8}}, false, memory_.span().first(8)), IoStatus::kFailed);
+  EXPECT_EQ(read({layout_.begin_of(4), layout_.begin_of(4) + ByteCount{8}}, false, memory_.span().first(8)),
+            IoStatus::kFailed);
 }
 
 TEST_P(Reader, NoticesThatASegmentWasRecycledDuringABulkRead) {
@@ -86,10 +92,13 @@ TEST_P(Reader, NoticesThatASegmentWasRecycledDuringABulkRead) {
 TEST_P(Reader, NoticesRecyclingBelowTheNewestSegmentInTailReadsToo) {
   for (const std::uint64_t number : {1u, 2u}) {
     make_segment(directory_.path(), layout_, number);
-    EXPECT_EQ(read({layout_.begin_of(number), layout_.begin_of(number) + ByteCount{10}}, false, memory_.span().first(10)), IoStatus::kOk);
+    EXPECT_EQ(
+        read({layout_.begin_of(number), layout_.begin_of(number) + ByteCount{10}}, false, memory_.span().first(10)),
+        IoStatus::kOk);
   }
   std::filesystem::rename(directory_.path() / name(1), directory_.path() / name(7));
-  EXPECT_EQ(read({layout_.begin_of(1), layout_.begin_of(1) + ByteCount{10}}, false, memory_.span().first(10)), IoStatus::kMissing);
+  EXPECT_EQ(read({layout_.begin_of(1), layout_.begin_of(1) + ByteCount{10}}, false, memory_.span().first(10)),
+            IoStatus::kMissing);
 }
 
 TEST_P(Reader, ReadsAgainFromTheFileThatBearsTheNameNow) {
@@ -105,10 +114,12 @@ TEST_P(Reader, ReadsAgainFromTheFileThatBearsTheNameNow) {
 
 TEST_P(Reader, LetsGoOfFilesThatWereRemovedWhenItOpensTheNext) {
   for (const std::uint64_t number : {1u, 2u}) make_segment(directory_.path(), layout_, number);
-  EXPECT_EQ(read({layout_.begin_of(1), layout_.begin_of(1) + ByteCount{10}}, false, memory_.span().first(10)), IoStatus::kOk);
+  EXPECT_EQ(read({layout_.begin_of(1), layout_.begin_of(1) + ByteCount{10}}, false, memory_.span().first(10)),
+            IoStatus::kOk);
   std::filesystem::remove(directory_.path() / name(1));
   EXPECT_EQ(open_deleted_files(), 1u);
-  EXPECT_EQ(read({layout_.begin_of(2), layout_.begin_of(2) + ByteCount{10}}, false, memory_.span().first(10)), IoStatus::kOk);
+  EXPECT_EQ(read({layout_.begin_of(2), layout_.begin_of(2) + ByteCount{10}}, false, memory_.span().first(10)),
+            IoStatus::kOk);
   EXPECT_EQ(open_deleted_files(), 0u);
   std::filesystem::remove(directory_.path() / name(2));
   reader_.close_before(layout_.begin_of(3));
@@ -120,7 +131,9 @@ TEST_P(Reader, TakesEachPositionFromTheFileOfTheTimelineThatHoldsIt) {
   make_segment(directory_.path(), layout_, 2, TimelineId{1}, 1);
   make_segment(directory_.path(), layout_, 2, TimelineId{2}, 2);
   const auto into = memory_.span().first(1000);
-  const auto at = [&](std::uint64_t number) { return LsnRange{layout_.begin_of(number), layout_.begin_of(number) + ByteCount{1000}}; };
+  const auto at = [&](std::uint64_t number) {
+    return LsnRange{layout_.begin_of(number), layout_.begin_of(number) + ByteCount{1000}};
+  };
   EXPECT_EQ(read(at(2), false, into), IoStatus::kOk);
   EXPECT_TRUE(holds(into, at(2).begin, 1));
   const auto history = TimelineHistory::parse(TimelineId{2}, "1\t0/240000\tno reason given\n");  // Inside segment 2.

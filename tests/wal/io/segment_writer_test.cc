@@ -36,7 +36,9 @@ class Writer : public testing::TestWithParam<Mode> {
     start(1, at, bytes, salt);
     return run(ring_, nullptr, &*writer_, 1)[1];
   }
-  std::vector<std::byte> segment(std::uint64_t number, TimelineId timeline = {1}) const { return content_of(directory_.path() / layout_.file_name(timeline, number)); }
+  std::vector<std::byte> segment(std::uint64_t number, TimelineId timeline = {1}) const {
+    return content_of(directory_.path() / layout_.file_name(timeline, number));
+  }
 
   TemporaryDirectory directory_;
   SegmentLayout layout_{kMiB};
@@ -46,7 +48,9 @@ class Writer : public testing::TestWithParam<Mode> {
   std::optional<SegmentWriter> writer_;
 };
 
-INSTANTIATE_TEST_SUITE_P(, Writer, testing::Values(Mode{"UringDirect", false, true}, Mode{"UringBuffered", false, false}, Mode{"BlockingDirect", true, true}, Mode{"BlockingBuffered", true, false}),
+INSTANTIATE_TEST_SUITE_P(, Writer,
+                         testing::Values(Mode{"UringDirect", false, true}, Mode{"UringBuffered", false, false},
+                                         Mode{"BlockingDirect", true, true}, Mode{"BlockingBuffered", true, false}),
                          [](const auto& each) { return each.param.name; });
 
 TEST_P(Writer, WritesSeveralSegmentsOutOfOrderAndBothReadersFindTheBytes) {
@@ -58,7 +62,8 @@ TEST_P(Writer, WritesSeveralSegmentsOutOfOrderAndBothReadersFindTheBytes) {
   std::ranges::shuffle(pieces, std::mt19937(7));
   for (std::size_t done = 0; done < pieces.size();) {
     const std::size_t count = std::min<std::size_t>(pieces.size() - done, SegmentWriter::kWritesMax);
-    for (std::size_t i = 0; i < count; ++i) start(static_cast<std::uint32_t>(i), layout_.begin_of(3) + ByteCount{pieces[done + i] * kPiece}, kPiece);
+    for (std::size_t i = 0; i < count; ++i)
+      start(static_cast<std::uint32_t>(i), layout_.begin_of(3) + ByteCount{pieces[done + i] * kPiece}, kPiece);
     for (const auto& [id, status] : run(ring_, nullptr, &*writer_, count)) EXPECT_EQ(status, IoStatus::kOk) << id;
     done += count;
   }
@@ -77,8 +82,10 @@ TEST_P(Writer, WritesSeveralSegmentsOutOfOrderAndBothReadersFindTheBytes) {
 
 TEST_P(Writer, RefusesMoreWritesThanItCanHaveUnderWay) {
   open();
-  for (std::uint32_t i = 0; i < SegmentWriter::kWritesMax; ++i) start(i, layout_.begin_of(2) + ByteCount{i * kBlock}, kBlock);
-  EXPECT_FALSE(writer_->submit(99, layout_.begin_of(2) + ByteCount{SegmentWriter::kWritesMax * kBlock}, memory_.back().span()));
+  for (std::uint32_t i = 0; i < SegmentWriter::kWritesMax; ++i)
+    start(i, layout_.begin_of(2) + ByteCount{i * kBlock}, kBlock);
+  EXPECT_FALSE(
+      writer_->submit(99, layout_.begin_of(2) + ByteCount{SegmentWriter::kWritesMax * kBlock}, memory_.back().span()));
   run(ring_, nullptr, &*writer_, SegmentWriter::kWritesMax);
 }
 
@@ -108,7 +115,8 @@ TEST_P(Writer, MakesTheNextSegmentAheadOfNeedAndWakesForIt) {
   open();
   EXPECT_EQ(write(layout_.begin_of(2), kBlock), IoStatus::kOk);
   for (int i = 0; i < 2000 && wakes_ < 2; ++i) usleep(1000);
-  EXPECT_EQ(names_in(directory_.path()), (std::vector<std::string>{layout_.file_name(TimelineId{1}, 2), layout_.file_name(TimelineId{1}, 3)}));
+  EXPECT_EQ(names_in(directory_.path()),
+            (std::vector<std::string>{layout_.file_name(TimelineId{1}, 2), layout_.file_name(TimelineId{1}, 3)}));
   EXPECT_TRUE(is_zero(segment(3)));
   EXPECT_EQ(segment(3).size(), kMiB.value);
 }
@@ -141,12 +149,15 @@ TEST_P(Writer, FailsAWriteWhereItMayNotMakeSegments) {
 TEST_P(Writer, StartsAForksFirstSegmentWithTheAncestorsBytes) {
   open();
   const Lsn fork = layout_.begin_of(2) + ByteCount{10 * kBlock + 100};
+  EXPECT_EQ(write(layout_.begin_of(2), kBlock, 9), IoStatus::kOk);
+  for (int i = 0; i < 2000 && wakes_ < 2; ++i) usleep(1000);  // The maker has nothing else to do.
   start(1, layout_.begin_of(2), 32 * kBlock, 1);
   // The history changes while the ancestor's bytes are still on their way.
   const auto history = TimelineHistory::parse(TimelineId{2}, "1\t" + to_string(fork) + "\tno reason given\n");
   ASSERT_TRUE(history.has_value());
   writer_->set_history(*history);
   start(2, layout_.begin_of(2) + ByteCount{11 * kBlock}, kBlock, 2);
+  usleep(50'000);  // Long enough for a copy that does not wait for them.
   start(3, layout_.begin_of(1), kBlock, 3);  // Below the fork: the ancestor's file.
   for (const auto& [id, status] : run(ring_, nullptr, &*writer_, 3)) EXPECT_EQ(status, IoStatus::kOk) << id;
   const auto content = segment(2, TimelineId{2});
@@ -174,7 +185,8 @@ TEST_P(Writer, LearnsWhereATimelineForkedFromItsHistoryFile) {
 // A small file system of its own in an image file; unmounted at the end.
 class SmallFileSystem {
  public:
-  explicit SmallFileSystem(const std::filesystem::path& directory, std::uint64_t bytes) : image_(directory / "image"), at_(directory / "mounted") {
+  explicit SmallFileSystem(const std::filesystem::path& directory, std::uint64_t bytes)
+      : image_(directory / "image"), at_(directory / "mounted") {
     std::filesystem::create_directory(at_);
     make_file(image_, "");
     std::filesystem::resize_file(image_, bytes);
@@ -185,7 +197,11 @@ class SmallFileSystem {
   bool mounted() const { return mounted_; }
   const std::filesystem::path& path() const { return at_; }
   const std::filesystem::path& image() const { return image_; }
-  bool mount(const std::filesystem::path& image) { return mounted_ = std::system(("mount -o loop,commit=300 " + image.string() + " " + at_.string() + " 2>/dev/null").c_str()) == 0; }
+  bool mount(const std::filesystem::path& image) {
+    return mounted_ =
+               std::system(
+                   ("mount -o loop,commit=300 " + image.string() + " " + at_.string() + " 2>/dev/null").c_str()) == 0;
+  }
   void unmount() {
     if (mounted_ && std::system(("umount " + at_.string()).c_str()) == 0) mounted_ = false;
   }
@@ -211,7 +227,9 @@ TEST_P(Writer, SaysNoSpaceAndWritesWhenThereIsSomeAgain) {
     }
     EXPECT_EQ(status, IoStatus::kNoSpace);
     EXPECT_FALSE(std::filesystem::exists(small.path() / layout_.file_name(TimelineId{1}, number - 1)));
-    const auto left = [&] { return std::ranges::any_of(names_in(small.path()), [](const auto& name) { return name.starts_with("xlogtemp"); }); };
+    const auto left = [&] {
+      return std::ranges::any_of(names_in(small.path()), [](const auto& name) { return name.starts_with("xlogtemp"); });
+    };
     for (int i = 0; i < 1000 && left(); ++i) usleep(1000);  // The next segment, tried ahead of need.
     EXPECT_FALSE(left());
     EXPECT_EQ(remove_segments_before(small.path(), layout_, layout_.begin_of(3)), 2u);

@@ -50,7 +50,8 @@ class TemporaryDirectory {
 // Page-aligned zeros.
 class Memory {
  public:
-  explicit Memory(std::size_t bytes) : at_(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)), &std::free), bytes_(bytes) {
+  explicit Memory(std::size_t bytes)
+      : at_(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)), &std::free), bytes_(bytes) {
     std::memset(at_.get(), 0, bytes);
   }
   std::span<std::byte> span() { return {at_.get(), bytes_}; }
@@ -61,7 +62,9 @@ class Memory {
 };
 
 // The byte that belongs at a position; `salt` tells one history from another. Never zero.
-inline std::byte byte_at(std::uint64_t at, unsigned salt = 0) { return static_cast<std::byte>(1 + (at * 2654435761u / 4096 + at + salt * 97) % 255); }
+inline std::byte byte_at(std::uint64_t at, unsigned salt = 0) {
+  return static_cast<std::byte>(1 + (at * 2654435761u / 4096 + at + salt * 97) % 255);
+}
 
 inline void fill(std::span<std::byte> out, Lsn at, unsigned salt = 0) {
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = byte_at(at.value + i, salt);
@@ -85,13 +88,17 @@ inline std::vector<std::byte> content_of(const std::filesystem::path& path) {
 }
 
 inline void make_file(const std::filesystem::path& path, std::span<const std::byte> content) {
-  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
 }
 
-inline void make_file(const std::filesystem::path& path, std::string_view content) { make_file(path, std::as_bytes(std::span(content))); }
+inline void make_file(const std::filesystem::path& path, std::string_view content) {
+  make_file(path, std::as_bytes(std::span(content)));
+}
 
 // A whole segment file holding the pattern of its positions.
-inline void make_segment(const std::filesystem::path& directory, SegmentLayout layout, std::uint64_t number, TimelineId timeline = {1}, unsigned salt = 0) {
+inline void make_segment(const std::filesystem::path& directory, SegmentLayout layout, std::uint64_t number,
+                         TimelineId timeline = {1}, unsigned salt = 0) {
   std::vector<std::byte> content(layout.segment_size().value);
   fill(content, layout.begin_of(number), salt);
   make_file(directory / layout.file_name(timeline, number), content);
@@ -99,7 +106,8 @@ inline void make_segment(const std::filesystem::path& directory, SegmentLayout l
 
 inline std::vector<std::string> names_in(const std::filesystem::path& directory) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(directory)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    names.push_back(entry.path().filename().string());
   std::ranges::sort(names);
   return names;
 }
@@ -119,7 +127,8 @@ class AsNobody {
 };
 
 // Takes the data thread's turns until `count` operations have ended; what ended, by id. Gives up after a while.
-inline std::map<std::uint32_t, IoStatus> run(IoRing& ring, SegmentReader* reader, SegmentWriter* writer, std::size_t count) {
+inline std::map<std::uint32_t, IoStatus> run(IoRing& ring, SegmentReader* reader, SegmentWriter* writer,
+                                             std::size_t count) {
   std::map<std::uint32_t, IoStatus> ended;
   const auto add = [&](std::optional<IoDone> done) {
     if (!done) return false;
@@ -133,7 +142,8 @@ inline std::map<std::uint32_t, IoStatus> run(IoRing& ring, SegmentReader* reader
     while (writer && add(writer->next_failed())) continue;
     std::array<IoRing::Completion, 16> completions;
     const std::size_t reaped = ring.reap(completions);
-    for (const auto& each : std::span(completions).first(reaped)) add((each.user & SegmentReader::kUserMark) != 0 ? reader->on_completion(each) : writer->on_completion(each));
+    for (const auto& each : std::span(completions).first(reaped))
+      add((each.user & SegmentReader::kUserMark) != 0 ? reader->on_completion(each) : writer->on_completion(each));
     if (reaped == 0) usleep(100);
   }
   EXPECT_EQ(ended.size(), count) << "operations did not end";

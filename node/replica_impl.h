@@ -1,0 +1,338 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "node/counters.h"
+#include "node/digest_service.h"
+#include "node/hello_check.h"
+#include "node/history_keeper.h"
+#include "node/replica_log.h"
+#include "node/replica_node.h"
+#include "node/state_keeper.h"
+#include "protocol/receiver.h"
+
+// How the replica's machines are wired: included by ReplicaNode's own files alone.
+namespace slipstream::node {
+
+inline constexpr std::uint32_t kPersistOperation = 1;
+inline constexpr std::uint32_t kHistoryOperation = 2;
+inline constexpr std::uint32_t kDigestOperation = 3;
+inline constexpr std::uint32_t kWriteOperations = 0x100;
+inline constexpr Duration kRefuseInterval = milliseconds(20);
+inline constexpr Duration kRepeatAck = milliseconds(3);
+inline constexpr Duration kPersistInterval = seconds(1);
+inline constexpr std::size_t kEpochEntriesMax = 4096;
+
+struct ReplicaNode::Impl {
+  using RefuseReason = protocol::RefuseReason;
+  using Verdict = protocol::Verdict;
+
+  // A session: asked for (quiescing), welcomed, adopting (being made durable), active.
+  enum class Phase : std::uint8_t { kNone, kQuiescing, kWelcomed, kAdopting, kActive };
+
+  Impl(ReplicaOptions o, State state, const wal::Recovered& recovered, std::span<std::byte> ring_memory,
+       std::span<std::byte> compare_memory, Instant now)
+      : options(std::move(o)),
+        keeper(std::move(state), kPersistOperation),
+        ring(ring_memory),
+        log(wal::SegmentLayout(keeper.state().segment_size), ring, recovered, recovered.next_start,
+            {keeper.state().system, {}}, kWriteOperations),
+        digests(compare_memory, kDigestOperation),
+        history(kHistoryOperation, keeper.state().timeline),
+        last_persist(now) {
+    if (keeper.state().log_only != options.log_only) keeper.change([&](State& s) { s.log_only = options.log_only; });
+    final_end = std::min(keeper.state().final_end, log.durable_end());
+    scan_begin_durable = keeper.state().scan_begin;
+    log_begin_durable = keeper.state().log_begin;
+  }
+
+  const State& state() const { return keeper.state(); }
+
+  protocol::FrameHeader header(Instant now) {
+    protocol::FrameHeader h;
+    h.cluster = state().system;
+    h.source = options.id, h.destination = options.primary;
+    h.session = session, h.packet_number = ++packet_number;
+    h.epoch = epoch, h.timeline = state().timeline;
+    h.sent_at = static_cast<std::uint64_t>(now.ns);
+    return h;
+  }
+
+  // A refusal carries the session and epoch of what it answers, so that its receiver can tell.
+  Verdict refuse(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant now) {
+    if (now < refuse_after) return Verdict::kUnexpected;
+    refuse_after = now + kRefuseInterval;
+    refusal = protocol::Refuse{reason, state().promise.epoch, state().promise.identity, std::move(text)};
+    refusal_header = to;
+    if (reason != RefuseReason::kNoSession && phase == Phase::kNone)
+      refused_reason = fmt::format("{}: {}", protocol::to_string(reason), refusal->text);
+    return Verdict::kUnexpected;
+  }
+
+  // ---- Handshake
+
+  Verdict on_hello(const protocol::FrameHeader& h, const protocol::Hello& hello, Instant now) {
+    if (auto no = objection_to(h, hello, state(), options.name)) {
+      const bool other_cluster = no->reason == RefuseReason::kCluster;
+      refuse(h, no->reason, std::move(no->text), now);
+      return other_cluster ? Verdict::kOtherCluster : Verdict::kStaleEpoch;
+    }
+    if (log.no_space())
+      return refuse(h, RefuseReason::kDirectory,
+                    options.name + " has no space left for WAL: what it received cannot be made durable", now);
+    if (phase != Phase::kNone && h.epoch == epoch && h.session <= session) {
+      if (h.session == session && phase == Phase::kWelcomed) welcome_wanted = true;
+      return Verdict::kDuplicate;
+    }
+    end_session();
+    phase = Phase::kQuiescing;
+    session = h.session, epoch = h.epoch, identity = hello.identity, timeline = h.timeline;
+    wanted_policy = hello.policy_version;
+    history.start_over();
+    refused_reason.clear();
+    // Whoever answered a higher term obeys no lower one again, even if it ends here.
+    if (epoch.term > state().promise.epoch.term)
+      promise_ticket = keeper.change([&](State& s) { s.promise = {epoch, identity, ""}; });
+    quiesce();
+    return Verdict::kAccepted;
+  }
+
+  void end_session() {
+    if (receiver)
+      bytes_before += receiver->counters().bytes_received, duplicate_before += receiver->counters().bytes_duplicate;
+    receiver.reset();
+    digests.stop();
+    phase = Phase::kNone;
+    welcome_wanted = ack_wanted = false;
+    confirmed_told = {};
+  }
+
+  // What was acknowledged as received stays held: it is made durable before the new session says what is held.
+  void quiesce() {
+    if (phase != Phase::kQuiescing || !log.settled() || !keeper.durable(promise_ticket)) return;
+    log.rewind();
+    phase = Phase::kWelcomed;
+    welcome_wanted = true;
+  }
+
+  protocol::Welcome welcome() const {
+    return {state().log_id,        options.name,    state().held_epoch, state().counted_end, state().log_begin,
+            log.durable_end(),     final_end,       applied_end(),      window_end(),        state().policy.version,
+            state().standby_ready, state().log_only};
+  }
+
+  Lsn window_end() const { return align_down(log.synced_end(), ReplicaLog::kBlock) + ByteCount{ring.size()}; }
+  Lsn applied_end() const { return std::min(standby_applied, log.durable_end()); }
+
+  Verdict on_history(const protocol::History& piece) {
+    if (phase != Phase::kWelcomed && phase != Phase::kAdopting) return Verdict::kUnexpected;
+    return piece.timeline == timeline ? history.on_piece(piece) : Verdict::kBadField;
+  }
+
+  Verdict on_policy(const protocol::PolicyUpdate& update) {
+    if (phase < Phase::kWelcomed) return Verdict::kUnexpected;
+    ack_wanted = true;
+    if (update.version <= state().policy.version &&
+        !(update.version == state().policy.version && update.text != state().policy.text))
+      return Verdict::kDuplicate;
+    policy_ticket = keeper.change([&](State& s) {
+      s.policy = {update.version, update.text, {}};
+      for (const auto& member : update.members) s.policy.members.push_back({member.name, member.id, member.log_id});
+    });
+    return Verdict::kAccepted;
+  }
+
+  Verdict on_adopt(const protocol::Adopt& adopt) {
+    if (phase == Phase::kAdopting || phase == Phase::kActive) {
+      ack_wanted = phase == Phase::kActive;
+      return Verdict::kDuplicate;
+    }
+    if (phase != Phase::kWelcomed || adopt.adopted_end != log.durable_end()) return Verdict::kUnexpected;
+    if (state().policy.version < wanted_policy || !history.has(timeline))
+      return Verdict::kUnexpected;  // Their frames were lost; it comes again.
+    phase = Phase::kAdopting;
+    adopt_ticket = keeper.change([&](State& s) {
+      s.held_epoch = epoch;
+      s.counted_end = adopt.adopted_end;
+      s.timeline = timeline;
+      s.promise = {epoch, identity, ""};
+      if (s.epoch_map.size() >= kEpochEntriesMax) s.epoch_map.erase(s.epoch_map.begin());
+      // An epoch in which nothing was written leaves no entry: the next one begins at the same position.
+      if (!s.epoch_map.empty() && s.epoch_map.back().begin == adopt.adopted_end) s.epoch_map.pop_back();
+      s.epoch_map.push_back({epoch, adopt.adopted_end, timeline, identity});
+      remember_positions(s);
+    });
+    return Verdict::kAccepted;
+  }
+
+  void activate_if_durable(Instant now) {
+    if (phase != Phase::kAdopting || !keeper.durable(adopt_ticket)) return;
+    phase = Phase::kActive;
+    receiver.emplace(ring, log.durable_end(), align_down(log.synced_end(), ReplicaLog::kBlock), now);
+    ack_wanted = true;
+  }
+
+  // ---- Data
+
+  Verdict on_session_frame(const protocol::Frame& frame, Instant now) {
+    const auto& h = frame.header;
+    if (h.cluster != state().system) return Verdict::kOtherCluster;
+    if (h.epoch.term < state().promise.epoch.term) {  // A superseded primary must hear of it (E2).
+      const Promise& promise = state().promise;
+      refuse(h, promise.candidate.empty() ? RefuseReason::kStaleEpoch : RefuseReason::kFenced,
+             fmt::format("{} has promised term {}{}", options.name, promise.epoch.term,
+                         promise.candidate.empty() ? "" : " to " + promise.candidate),
+             now);
+      return Verdict::kStaleEpoch;
+    }
+    if (h.epoch < epoch || h.epoch < state().promise.epoch) return Verdict::kStaleEpoch;
+    if (phase == Phase::kNone) {
+      refuse(h, RefuseReason::kNoSession, "no session: say hello", now);
+      return Verdict::kOtherSession;
+    }
+    if (h.epoch > epoch) return Verdict::kFutureEpoch;
+    if (h.session != session) return Verdict::kOtherSession;
+    heard_at = now;
+    if (const auto* request = std::get_if<protocol::DigestRequest>(&frame.body)) {
+      if (phase != Phase::kWelcomed) return Verdict::kUnexpected;
+      if (request->range.begin < state().log_begin || request->range.end > log.durable_end()) return Verdict::kBadRange;
+      digests.start(request->range);
+      return Verdict::kAccepted;
+    }
+    if (const auto* piece = std::get_if<protocol::History>(&frame.body)) return on_history(*piece);
+    if (const auto* policy = std::get_if<protocol::PolicyUpdate>(&frame.body)) return on_policy(*policy);
+    if (const auto* adopt = std::get_if<protocol::Adopt>(&frame.body)) return on_adopt(*adopt);
+    if (const auto* refused = std::get_if<protocol::Refuse>(&frame.body)) {
+      refused_reason = fmt::format("{}: {}", protocol::to_string(refused->reason), refused->text);
+      end_session();
+      return Verdict::kAccepted;
+    }
+    if (phase != Phase::kActive) return Verdict::kUnexpected;
+    if (const auto* data = std::get_if<protocol::Data>(&frame.body)) {
+      const Verdict verdict = receiver->on_data(h, *data, now);
+      if (verdict == Verdict::kAccepted || verdict == Verdict::kDuplicate) on_news(h);
+      log.on_received(receiver->received_end());
+      return verdict;
+    }
+    if (const auto* probe = std::get_if<protocol::Probe>(&frame.body)) {
+      receiver->on_probe(h, *probe, now);
+      on_news(h);
+      return Verdict::kAccepted;
+    }
+    return Verdict::kUnexpected;
+  }
+
+  void on_news(const protocol::FrameHeader& h) {
+    confirmed_told = std::max(confirmed_told, h.confirmed_end);
+    primary_flushed = std::max(primary_flushed, h.flushed_end);
+    raise_final();
+  }
+
+  // (C3)
+  void raise_final() {
+    final_end = std::max(final_end, std::min(std::max(confirmed_told, standby_flushed), log.durable_end()));
+  }
+
+  void on_progress() {
+    raise_final();
+    if (receiver) receiver->on_released(align_down(log.synced_end(), ReplicaLog::kBlock));
+    quiesce();
+  }
+
+  // ---- Acks
+
+  struct Told {
+    Lsn durable, applied, final, window;
+    std::uint64_t policy = 0;
+    bool standby_ready = false;
+    bool operator==(const Told&) const = default;
+  };
+  Told telling() const {
+    const std::uint64_t policy = keeper.durable(policy_ticket) ? state().policy.version : 0;
+    return {log.durable_end(), applied_end(), final_end,
+            window_end(),      policy,        state().standby_ready && keeper.durable(standby_ticket)};
+  }
+
+  bool next_ack(OutFrame& out, Instant now) {
+    const Told now_told = telling();
+    // A window that only crept open is no news of its own.
+    Told compared = now_told;
+    if ((now_told.window.value - told.window.value) < ring.size() / 4) compared.window = told.window;
+    if (!ack_wanted && !receiver->ack_due(now) && compared == told && now < repeat_at &&
+        now < last_ack + options.heartbeat)
+      return false;
+    protocol::Ack acked;
+    receiver->fill_ack(acked, now);
+    acked.durable_end = now_told.durable, acked.applied_end = now_told.applied, acked.final_end = now_told.final;
+    acked.policy_version = now_told.policy, acked.standby_ready = now_told.standby_ready,
+    acked.log_only = state().log_only;
+    acked.restart_point = standby_restart;
+    out.head_bytes = protocol::encode(header(now), acked, out.head);
+    // Nothing asks for an ack that was lost after the data had arrived: it is said twice.
+    repeat_at = compared == told ? kNever : now + kRepeatAck;
+    told = now_told;
+    ack_wanted = false;
+    last_ack = now;
+    return true;
+  }
+
+  Release release() const {
+    const Lsn fed = release_all ? log.durable_end() : std::min(final_end, log.durable_end());
+    return {fed, std::max(primary_flushed, fed), state().timeline};
+  }
+
+  void remember_positions(State& s) const {
+    s.final_end = std::max(s.final_end, final_end);
+    if (log.last_record_begin() > s.scan_begin) s.scan_begin = log.last_record_begin(), s.scan_begin_is_record = true;
+    if (log.page_magic() != 0) s.page_magic = log.page_magic();
+  }
+
+  bool positions_moved() const { return state().final_end < final_end || state().scan_begin < log.last_record_begin(); }
+
+  void persist_lazily(Instant now) {
+    if (now < last_persist + kPersistInterval || !positions_moved()) return;
+    last_persist = now;
+    keeper.change([&](State& s) { remember_positions(s); });
+  }
+
+  ReplicaOptions options;
+  StateKeeper keeper;
+  std::span<std::byte> ring;
+  ReplicaLog log;
+  DigestService digests;
+  HistoryKeeper history;
+  std::optional<protocol::Receiver> receiver;
+
+  Phase phase = Phase::kNone;
+  SessionId session{};
+  Epoch epoch{};
+  Identity identity{};
+  TimelineId timeline{};
+  std::uint64_t wanted_policy = 0;
+  std::uint64_t packet_number = 0;
+  bool welcome_wanted = false, ack_wanted = false;
+  StateKeeper::Ticket promise_ticket = 0, adopt_ticket = 0, policy_ticket = 0, standby_ticket = 0, fence_ticket = 0;
+
+  std::optional<protocol::Refuse> refusal;
+  protocol::FrameHeader refusal_header;
+  Instant refuse_after{};
+  std::string refused_reason;
+
+  Lsn confirmed_told{}, primary_flushed{}, final_end{};
+  Lsn standby_applied{}, standby_flushed{}, standby_restart{};
+  bool standby_connected = false;
+  bool release_all = false;
+  Told told{};
+  Instant last_ack{}, last_persist{}, heard_at{}, now_seen{};
+  Instant repeat_at = kNever;
+  Lsn scan_begin_writing{}, scan_begin_durable{}, log_begin_writing{}, log_begin_durable{};
+  std::uint64_t bytes_before = 0, duplicate_before = 0;
+  VerdictCounters verdicts;
+};
+
+}  // namespace slipstream::node

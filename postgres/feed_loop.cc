@@ -1,0 +1,280 @@
+#include "postgres/feed_loop.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace slipstream::postgres {
+namespace {
+
+constexpr std::size_t kReadersMax = 32;      // Beyond, a connection is told that there are too many,
+constexpr std::size_t kConnectionsMax = 64;  // and here it is closed at once.
+constexpr Duration kLastWords = seconds(1);  // How long a client may take to read why it was disconnected.
+constexpr Duration kViewAge = milliseconds(100);
+constexpr Duration kRetryEvents = milliseconds(2);
+constexpr int kPiecesPerTurn = 8;  // A reader's share of a turn while others wait.
+
+Instant monotonic() {
+  timespec at{};
+  ::clock_gettime(CLOCK_MONOTONIC, &at);
+  return Instant{at.tv_sec * 1'000'000'000 + at.tv_nsec};
+}
+
+// Microseconds since 2000-01-01.
+std::int64_t wall_us() {
+  constexpr std::int64_t kSeconds2000 = 946'684'800;
+  timespec at{};
+  ::clock_gettime(CLOCK_REALTIME, &at);
+  return (at.tv_sec - kSeconds2000) * 1'000'000 + at.tv_nsec / 1000;
+}
+
+}  // namespace
+
+FeedServer::Loop::Connection::~Connection() { ::close(fd); }
+
+FeedServer::Loop::Loop(FeedOptions options, FeedSocket socket, std::vector<uid_t> allowed, int event)
+    : options_(std::move(options)), socket_(std::move(socket)), allowed_(std::move(allowed)), event_(event),
+      log_(options_.wal_directory, wal::SegmentLayout(options_.segment_size), options_.log_begin),
+      context_{options_.system, options_.server_version_num, options_.standby_name, options_.receive_timeout, &log_, wall_us}, log_begin_(options_.log_begin.value) {
+  last_released_.timeline = options_.timeline;
+  released_.store(last_released_);
+}
+
+FeedServer::Loop::~Loop() {
+  stop();
+  ::close(event_);
+}
+
+void FeedServer::Loop::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void FeedServer::Loop::stop() {
+  if (!thread_.joinable()) return;
+  stop_ = true;
+  ring_bell();
+  thread_.join();
+}
+
+// ---- From other threads
+
+void FeedServer::Loop::ring_bell() {
+  const std::uint64_t one = 1;
+  (void)!::write(event_, &one, sizeof one);
+}
+
+void FeedServer::Loop::release(const node::Release& release) {
+  if (release == last_released_) return;
+  const bool more = release.fed_end != last_released_.fed_end || release.timeline != last_released_.timeline;
+  last_released_ = release;
+  released_.store(release);
+  // The primary's end alone is told along with whatever is sent next. A thread that is awake looks again before it sleeps.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (more && sleeping_.exchange(false)) ring_bell();
+}
+
+void FeedServer::Loop::set_log_begin(Lsn begin) { log_begin_ = begin.value; }
+
+FeedView FeedServer::Loop::view() const {
+  const std::lock_guard lock(view_mutex_);
+  return view_;
+}
+
+// ---- The loop
+
+void FeedServer::Loop::run() {
+  while (!stop_) {
+    const Instant now = monotonic();
+    turn(now);
+    wait(now);
+  }
+  say_goodbye();
+}
+
+void FeedServer::Loop::turn(Instant now) {
+  // Once, so that wait() knows whether a newer one came meanwhile.
+  release_ = released_.load();
+  if (log_.log_begin().value != log_begin_) log_.set_log_begin(Lsn{log_begin_});
+  for (std::size_t i = 0; i + 2 < polled_.size(); ++i)
+    if (polled_[i + 2].revents != 0) read_from(*connections_[i], now);
+  if (!polled_.empty() && polled_[0].revents != 0) accept_all(now);
+  for (const auto& connection : connections_) serve(*connection, now);
+  follow_standby();
+  std::erase_if(connections_, [&](const auto& connection) { return over(*connection, now); });
+  pass_events();
+  publish(now);
+}
+
+void FeedServer::Loop::accept_all(Instant now) {
+  for (int fd = socket_.accept(); fd >= 0; fd = socket_.accept()) {
+    if (connections_.size() >= kConnectionsMax) {
+      ::close(fd);
+      continue;
+    }
+    const SocketPeer peer = peer_of(fd);
+    std::optional<FeedError> refusal;
+    if (!peer.known || std::ranges::find(allowed_, peer.uid) == allowed_.end())
+      refusal = FeedError{"28000", fmt::format("operating-system user \"{}\" may not read this replica's log", user_name(peer.uid)), "", "Add it to replica.feed.allow_users."};
+    else if (connections_.size() >= kReadersMax)
+      refusal = FeedError{"53300", "sorry, too many clients already"};
+    connections_.push_back(std::make_unique<Connection>(fd, FeedSession(context_, next_pid_++, std::move(refusal), now)));
+  }
+}
+
+void FeedServer::Loop::read_from(Connection& connection, Instant now) {
+  std::byte buffer[16384];
+  const ssize_t got = ::recv(connection.fd, buffer, sizeof buffer, 0);
+  if (got > 0) connection.session.on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), release_, now);
+  else if (got == 0 || (errno != EAGAIN && errno != EINTR)) connection.broken = true;
+}
+
+void FeedServer::Loop::write_to(Connection& connection) {
+  while (!connection.broken && !connection.session.output().empty()) {
+    const auto bytes = connection.session.output();
+    const ssize_t put = ::send(connection.fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && errno == EAGAIN) return;
+    if (put < 0) connection.broken = true;
+    else connection.session.on_written(static_cast<std::size_t>(put));
+  }
+}
+
+void FeedServer::Loop::serve(Connection& connection, Instant now) {
+  connection.busy = false;
+  for (int i = 0; i < kPiecesPerTurn && !connection.broken; ++i) {
+    connection.session.advance(release_, now);
+    if (connection.session.output().empty()) return;
+    write_to(connection);
+    if (!connection.session.output().empty()) return;
+  }
+  connection.busy = !connection.broken;
+}
+
+bool FeedServer::Loop::over(Connection& connection, Instant now) const {
+  if (connection.broken || connection.session.abandoned()) return true;
+  if (!connection.session.ended()) return false;
+  if (!connection.ended_at) connection.ended_at = now;
+  return connection.session.output().empty() || now >= *connection.ended_at + kLastWords;
+}
+
+void FeedServer::Loop::wait(Instant now) {
+  Instant until = now + seconds(1);
+  polled_.assign({{socket_.fd(), POLLIN, 0}, {event_, POLLIN, 0}});
+  for (const auto& connection : connections_) {
+    const FeedSession& session = connection->session;
+    const int wanted = (session.wants_input() ? POLLIN : 0) | (session.output().empty() ? 0 : POLLOUT);
+    polled_.push_back({connection->fd, static_cast<short>(wanted), 0});
+    until = connection->busy ? now : std::min(until, session.deadline());
+  }
+  if (!waiting_.empty()) until = std::min(until, now + kRetryEvents);
+  if (view_stale_) until = std::min(until, published_at_ + kViewAge);
+  sleeping_ = true;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const bool missed = stop_ || released_.load() != release_;
+  const std::int64_t left = missed ? 0 : std::max<std::int64_t>(until.ns - now.ns, 0);
+  timespec timeout{left / 1'000'000'000, left % 1'000'000'000};
+  const int ready = ::ppoll(polled_.data(), polled_.size(), &timeout, nullptr);
+  sleeping_ = false;
+  if (ready <= 0)
+    for (pollfd& each : polled_) each.revents = 0;
+  if (polled_[1].revents != 0) {
+    std::uint64_t count = 0;
+    (void)!::read(event_, &count, sizeof count);
+  }
+}
+
+// What still fits into the sockets is said; nobody is waited for.
+void FeedServer::Loop::say_goodbye() {
+  for (const auto& connection : connections_) {
+    connection->session.say_goodbye();
+    write_to(*connection);
+    ::shutdown(connection->fd, SHUT_WR);
+    connection->broken = true;
+  }
+  follow_standby();
+  connections_.clear();
+  polled_.clear();
+  pass_events();
+}
+
+// ---- The standby, for the data thread
+
+void FeedServer::Loop::follow_standby() {
+  const auto streams = [](const Connection& c) { return !c.broken && c.session.stream() != 0; };
+  if (standby_ && (!streams(*standby_) || standby_->session.stream() != standby_stream_)) {
+    tell(node::StandbyLost{});
+    standby_ = nullptr;
+  }
+  if (!standby_) {
+    const auto found = std::ranges::find_if(connections_, [&](const auto& c) { return streams(*c) && c->session.may_be_standby(); });
+    if (found == connections_.end()) return;
+    standby_ = found->get();
+    standby_stream_ = standby_->session.stream();
+    standby_status_.reset();
+    refused_start_.clear();
+    tell(node::StandbyConnected{standby_->session.start(), standby_->session.application_name()});
+  }
+  const auto& status = standby_->session.status();
+  standby_needs_ = standby_->session.needed_from();
+  const bool same = !status || (standby_status_ && standby_status_->write == status->write && standby_status_->flush == status->flush && standby_status_->apply == status->apply);
+  if (same) return;
+  standby_status_ = status;
+  tell(node::StandbyReply{status->write, status->flush, status->apply});
+}
+
+void FeedServer::Loop::tell(node::StandbyEvent event) {
+  view_stale_ = true;
+  // While the data thread does not take them, only the news are kept: the latest reply, and nobody who came and went meanwhile.
+  if (std::holds_alternative<node::StandbyReply>(event) && !waiting_.empty() && std::holds_alternative<node::StandbyReply>(waiting_.back())) waiting_.pop_back();
+  if (std::holds_alternative<node::StandbyLost>(event)) {
+    const auto came = std::ranges::find_if(waiting_, [](const auto& each) { return std::holds_alternative<node::StandbyConnected>(each); });
+    const bool unknown = came != waiting_.end();
+    waiting_.erase(came, waiting_.end());
+    if (unknown) return;
+  }
+  waiting_.push_back(std::move(event));
+}
+
+void FeedServer::Loop::pass_events() {
+  bool passed = false;
+  while (!waiting_.empty() && events_.push(std::move(waiting_.front()))) {
+    waiting_.pop_front();
+    passed = true;
+  }
+  if (passed && options_.wake) options_.wake();
+}
+
+void FeedServer::Loop::publish(Instant now) {
+  Lsn needed = standby_needs_;
+  bool streaming = false;
+  for (const auto& connection : connections_) {
+    if (!standby_ && !connection->session.refused_start().empty() && connection->session.refused_start() != refused_start_) {
+      refused_start_ = connection->session.refused_start();
+      view_stale_ = true;
+    }
+    if (connection->session.stream() == 0) continue;
+    streaming = true;
+    needed = std::min(needed, connection->session.needed_from());
+  }
+  needed_from_ = needed.value;
+  view_stale_ = view_stale_ || streaming;
+  if (!view_stale_ || now < published_at_ + kViewAge) return;
+  FeedView view;
+  for (const auto& connection : connections_) {
+    const FeedSession& session = connection->session;
+    if (session.stream() != 0)
+      view.readers.push_back({session.application_name(), connection.get() == standby_, session.start(), session.sent_end(), session.status()});
+  }
+  if (standby_) view.feedback = standby_->session.feedback();
+  view.refused_start = refused_start_;
+  published_at_ = now;
+  view_stale_ = false;
+  const std::lock_guard lock(view_mutex_);
+  view_ = std::move(view);
+}
+
+}  // namespace slipstream::postgres

@@ -1,0 +1,96 @@
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/digest.h"
+#include "protocol/frame.h"
+#include "protocol/receiver.h"
+#include "protocol/sender.h"
+
+namespace {
+
+using namespace slipstream;
+using namespace slipstream::protocol;
+
+// What both halves of a session do with whatever was accepted.
+void give(const Frame& frame) {
+  static std::vector<std::byte> ring(2 * kBatchBoundary);
+  const Instant now{1'000'000'000};
+  const Lsn begin{kBatchBoundary};
+  if (const auto* ack = std::get_if<Ack>(&frame.body)) {
+    Sender sender(begin, begin + ByteCount{ring.size()}, milliseconds(50), now);
+    sender.offer({{begin, begin + ByteCount{5000}}, 0});
+    while (const auto piece = sender.peek_piece(1000, now)) sender.pop_piece(*piece, now);
+    const Verdict verdict = sender.on_ack(*ack, now);
+    CHECK(verdict == Verdict::kAccepted || sender.received_end() == begin);
+    while (const auto piece = sender.peek_piece(1000, now)) sender.pop_piece(*piece, now);
+    CHECK(sender.sent_end() <= sender.offered_end() && sender.received_end() <= sender.sent_end());
+    return;
+  }
+  Receiver receiver(ring, begin, begin, now);
+  const auto* data = std::get_if<Data>(&frame.body);
+  if (data) (void)receiver.on_data(frame.header, *data, now);
+  if (const auto* probe = std::get_if<Probe>(&frame.body)) receiver.on_probe(frame.header, *probe, now);
+  Ack ack;
+  receiver.fill_ack(ack, now + seconds(1));
+  CHECK(receiver.received_end() >= begin && receiver.sent_end() <= receiver.window_end());
+  std::array<std::byte, kControlBytesMax> bytes;
+  Frame again;
+  const std::size_t size = encode({}, ack, bytes);
+  CHECK(decode(std::span(bytes).first(size), again) == Verdict::kAccepted);
+}
+
+// What is accepted is written again as something that is accepted, within the limits.
+void try_frame(std::span<const std::byte> bytes) {
+  Frame frame;
+  if (decode(bytes, frame) != Verdict::kAccepted) return;
+  give(frame);
+  std::array<std::byte, kControlBytesMax> head;
+  std::vector<std::byte> again;
+  if (const auto* data = std::get_if<Data>(&frame.body)) {
+    const std::size_t size = encode_data_head(frame.header, data->batch, data->payload.size(), head);
+    again.assign(head.begin(), head.begin() + static_cast<std::ptrdiff_t>(size));
+    again.insert(again.end(), data->payload.begin(), data->payload.end());
+  } else {
+    const std::size_t size = encode(frame.header, frame.body, head);
+    again.assign(head.begin(), head.begin() + static_cast<std::ptrdiff_t>(size));
+  }
+  Frame second;
+  CHECK(decode(again, second) == Verdict::kAccepted);
+  CHECK(second.header == frame.header && second.body.index() == frame.body.index());
+}
+
+}  // namespace
+
+// Once as it is, and once with the lengths and the tag made right, or no input would ever come that far.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const auto input = std::as_bytes(std::span(data, size));
+  try_frame(input);
+  if (size < kHeaderBytes || size > kControlBytesMax) return 0;
+  std::vector<std::byte> frame(input.begin(), input.end());
+  const bool is_data = frame[3] == static_cast<std::byte>(FrameKind::kData);
+  const std::size_t header_bytes = is_data ? kDataHeaderBytes : kHeaderBytes;
+  if (size < header_bytes) return 0;
+  const std::span<std::byte> all(frame);
+  ByteWriter start{all};
+  start.le(kMagic);
+  start.le(kFormatVersion);
+  ByteWriter length{all.subspan(6)};
+  length.le(static_cast<std::uint16_t>(header_bytes));
+  ByteWriter payload{all.subspan(60)};
+  payload.le(static_cast<std::uint32_t>(size - header_bytes));
+  std::vector<std::byte> hashed(frame.begin(), frame.begin() + kTagOffset);
+  const std::size_t hashed_end = is_data ? kDataHeaderBytes : size;
+  hashed.insert(hashed.end(), frame.begin() + kTagOffset + kTagBytes,
+                frame.begin() + static_cast<std::ptrdiff_t>(hashed_end));
+  const Digest128 digest = xxh3_128(hashed);
+  ByteWriter tag{all.subspan(kTagOffset)};
+  tag.le(digest.high);
+  tag.le(digest.low);
+  try_frame(frame);
+  return 0;
+}
