@@ -34,6 +34,8 @@ std::expected<ReplicaDirectory, Error> ReplicaDirectory::open(const std::filesys
   wal::io::FileSegmentSource source(path / "wal", layout);
   const bool at_record = state->scan_begin_is_record && state->scan_begin >= state->log_begin;
   const auto recovered = wal::recover(source, layout, at_record ? state->scan_begin : state->log_begin, at_record ? wal::Scanner::Start::kRecord : wal::Scanner::Start::kPage, {state->system, {}});
+  // What was read may still be only in the page cache of a killed daemon: it must be on storage before it is acknowledged again.
+  if (auto synced = wal::io::sync_segments_from(path / "wal", layout, at_record ? state->scan_begin : state->log_begin); !synced) return std::unexpected(synced.error());
   if (recovered.durable_end < state->final_end)
     return std::unexpected(directory_error(path, fmt::format("the log is whole only to {} ({}), but {} was final: its storage lost data", to_string(recovered.durable_end), wal::to_string(recovered.stopped_by), to_string(state->final_end)),
                                            "do not promote from it; make the replica anew with init-standby"));

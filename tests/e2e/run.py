@@ -325,8 +325,13 @@ def a_new_policy_works_as_the_stricter_of_both():
         cluster.wait_streaming(["b"])
         check(Commit(cluster).returned(20), "b satisfies the old policy and the new one")
         resume(cluster, "a")
-        cluster.wait_streaming()
         check(cluster.status("p")["primary"]["policy"] == "FIRST 1 (b)", "the new policy is in force")
+        pause(cluster, "a")
+        check(Commit(cluster).returned(10), "commits no longer need a")
+        resume(cluster, "a")
+        pause(cluster, "b")
+        check(not Commit(cluster).returned(4), "but they need b")
+        resume(cluster, "b")
 
 
 # ---- af_packet between two network namespaces

@@ -281,11 +281,22 @@ TEST_F(ReplicaLogs, NeverHasTwoWritesOfOneBlockUnderWay) {
 
 TEST_F(ReplicaLogs, WritesZerosBehindWhatWasReceived) {
   std::ranges::fill(ring->bytes, std::byte{0xee});  // An earlier lap's bytes.
-  const Lsn end = wal.record(100);
-  receive(end);
+  const auto zeros_behind = [&](const WriteOp& write, Lsn end) {
+    return std::ranges::all_of(write.bytes.subspan((end - write.at).value),
+                               [](std::byte b) { return b == std::byte{0}; });
+  };
+  const Lsn first = wal.record(3000);
+  receive(first);
   const auto write = log.next_write(kNow);
-  const auto behind = write->bytes.subspan((end - kBegin).value);
-  EXPECT_TRUE(std::ranges::all_of(behind, [](std::byte b) { return b == std::byte{0}; }));
+  ASSERT_TRUE(write);
+  EXPECT_TRUE(zeros_behind(*write, first));
+  log.on_written(write->id, DiskStatus::kOk, kNow);
+  const Lsn second = wal.record(1200);  // Ends early in the next block.
+  receive(second);
+  std::optional<WriteOp> last;
+  while (const auto next = log.next_write(kNow)) last = next;
+  ASSERT_TRUE(last);
+  EXPECT_TRUE(zeros_behind(*last, second));
 }
 
 TEST_F(ReplicaLogs, WritesAgainWhatFoundNoSpaceAfterHalfASecond) {

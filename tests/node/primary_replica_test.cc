@@ -290,6 +290,51 @@ TEST(Nodes, AcknowledgeNothingInAnEpochThatTheReplicaHasNotPersisted) {
   EXPECT_EQ(world.replica(0).durable_state().held_epoch, (Epoch{1, 2}));
 }
 
+TEST(Nodes, AcknowledgeNothingWhenOnlyAnEarlierStateWasPersisted) {
+  World world("ANY 1 (b1)", 1);
+  FakeDisk& disk = world.replica(0).disk;
+  disk.hold_persists = true;  // The first to be held says only that a standby came.
+  bool welcomed = false, acked = false;
+  world.network.seen = [&](NodeId, NodeId, const Frame& frame) {
+    welcomed |= std::holds_alternative<protocol::Welcome>(frame.body);
+    acked |= std::holds_alternative<protocol::Ack>(frame.body);
+  };
+  world.run(milliseconds(1));
+  disk.persists_let_through = 1;
+  ASSERT_TRUE(world.until([&] { return disk.persists == 1; }));
+  world.run(milliseconds(300));
+  EXPECT_FALSE(acked);
+  disk.hold_persists = false;
+  EXPECT_TRUE(world.until([&] { return acked; }));
+}
+
+TEST(Nodes, DoNotCountAReplicaThatCatchesUp) {
+  World world("ANY 1 (b1, b2)");
+  world.replica(1).stop();
+  ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
+  world.write(300, 40'000);
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(10)));
+  // It is a member that streamed before, so that only catching up speaks against it.
+  world.replica(1).start(world.now);
+  ASSERT_TRUE(world.until([&] { return world.streaming(1); }, seconds(10)));
+  world.replica(1).stop();
+  world.write(300, 40'000);
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(10)));
+  world.replica(1).start(world.now);
+  bool caught_up = false, early = false;
+  ASSERT_TRUE(world.until(
+      [&] {
+        const ReplicaView& view = world.replica_view(1);
+        caught_up |= view.state == "catching_up";
+        early |= view.state == "catching_up" && view.counts;
+        return caught_up && view.counts && view.state == "streaming";
+      },
+      seconds(10)));
+  EXPECT_FALSE(early);
+}
+
 TEST(Nodes, ReportNothingOnANewConnectionBeforeItsHandshakes) {
   World world("ANY 1 (b1)", 1);
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));

@@ -272,31 +272,51 @@ TEST(Members, AreDurableOnEveryReplicaBeforeTheyCount) {
   EXPECT_EQ(world.replica(0).durable_state().policy.text, "ANY 1 (b1, b2)");
 }
 
+void restart_with(World& world, const std::string& policy) {
+  world.stop_primary();
+  world.upstream.events.clear();
+  world.connected = false;
+  world.run(milliseconds(1));
+  world.policy = policy;
+  world.start_primary();
+  world.connect();
+}
+
 TEST(Members, DoNotIncludeAnEmptiedDirectoryBeforeItHoldsWhatWasAcknowledged) {
-  World world("ANY 1 (b1, b2)");
-  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
-  world.replica(1).stop();
-  world.write(200, 40'000);
-  world.flush();
-  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(5)));
-  // b2's directory is emptied; b1 goes away, so that nothing but b2 could count.
-  State empty = first_replica_state(world.members[1], false);
-  empty.log_id = LogId{{8, 8}};
-  empty.standby_ready = true;
-  world.replica(1).disk.state = encode(empty);
-  world.replica(1).disk.bytes.clear();
-  world.replica(1).start(world.now);
-  bool early = false;
-  const Lsn acknowledged = world.upstream.last.flush;
-  ASSERT_TRUE(world.until(
-      [&] {
-        for (const auto& member : world.primary_state().policy.members)
-          early |= member.log_id == empty.log_id && !world.disk_holds(1, acknowledged);
-        return world.primary_state().policy.members[1].log_id == empty.log_id;
-      },
-      seconds(5)));
-  EXPECT_FALSE(early);
-  EXPECT_TRUE(world.until([&] { return world.streaming(1); }));
+  for (const bool restarted : {false, true}) {
+    World world("ANY 1 (b1, b2)");
+    ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+    world.replica(1).stop();
+    world.write(200, 40'000);
+    world.flush();
+    ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(5)));
+    const Lsn acknowledged = world.upstream.last.flush;
+    // b2's directory is emptied. Restarted, and without b1, the primary does not remember what was acknowledged.
+    State empty = first_replica_state(world.members[1], false);
+    empty.log_id = LogId{{8, 8}};
+    empty.standby_ready = true;
+    world.replica(1).disk.state = encode(empty);
+    world.replica(1).disk.bytes.clear();
+    if (restarted) {
+      world.replica(0).stop();
+      restart_with(world, world.policy);
+    }
+    world.replica(1).start(world.now);
+    bool early = false;
+    const auto is_member = [&] {
+      for (const auto& member : world.primary_state().policy.members)
+        if (member.log_id == empty.log_id) return true;
+      return false;
+    };
+    ASSERT_TRUE(world.until(
+        [&] {
+          early |= is_member() && !world.disk_holds(1, acknowledged);
+          return is_member();
+        },
+        seconds(5)));
+    EXPECT_FALSE(early) << restarted;
+    EXPECT_TRUE(world.until([&] { return world.streaming(1); }));
+  }
 }
 
 TEST(Members, WithACopiedDirectoryAreRefused) {
@@ -310,16 +330,6 @@ TEST(Members, WithACopiedDirectoryAreRefused) {
   world.commit();
   world.run(milliseconds(200));
   EXPECT_EQ(world.upstream.last, Report{});
-}
-
-void restart_with(World& world, const std::string& policy) {
-  world.stop_primary();
-  world.upstream.events.clear();
-  world.connected = false;
-  world.run(milliseconds(1));
-  world.policy = policy;
-  world.start_primary();
-  world.connect();
 }
 
 TEST(PolicyChange, HoldsTheStricterUntilTheNewIsDurableOnReplicasThatSatisfyBoth) {

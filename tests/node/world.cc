@@ -98,10 +98,12 @@ bool FakeDisk::submit_history(KeepHistoryOp&& op) {
 std::size_t FakeDisk::complete(std::span<DiskDone> done) {
   std::size_t count = 0;
   for (auto it = ops_.begin(); it != ops_.end() && count < done.size();) {
-    if ((it->kind == Op::Kind::kWrite && hold_writes) || (it->kind == Op::Kind::kPersist && hold_persists)) {
+    const bool held_persist = it->kind == Op::Kind::kPersist && hold_persists && persists_let_through == 0;
+    if (held_persist || (it->kind == Op::Kind::kWrite && hold_writes)) {
       ++it;
       continue;
     }
+    if (it->kind == Op::Kind::kPersist && hold_persists) --persists_let_through;
     it->effect();
     done[count++] = it->done;
     it = ops_.erase(it);

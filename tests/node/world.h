@@ -70,6 +70,7 @@ class FakeDisk : public Disk {
   void crash(const std::function<bool()>& happened = [] { return false; });
 
   bool hold_writes = false, hold_persists = false, no_space = false;
+  int persists_let_through = 0;  // That many complete although held.
   WalWriter* source = nullptr;   // Reads come from here if set (the primary's pg_wal), else from what was written.
   Lsn gone_below{};              // Segments below are missing.
   std::vector<std::byte> bytes;  // From begin on: what survives a power cut.

@@ -12,6 +12,7 @@ FrameHeader header(FrameKind kind) {
   FrameHeader h;
   h.kind = kind;
   h.cluster = SystemId{0x0102030405060708};
+  h.stream = 0x0a0b0c0d;
   h.source = NodeId{0x1112};
   h.destination = NodeId{0x2122};
   h.session = SessionId{0x3132333435363738};
@@ -136,7 +137,7 @@ Bytes encoded(const Sample& sample) {
 
 Bytes number(std::uint64_t value, std::size_t bytes) {
   Bytes out;
-  for (std::size_t i = 0; i < bytes; ++i) out.push_back(static_cast<std::byte>(value >> (8 * i)));
+  for (std::size_t i = 0; i < bytes; ++i) out.push_back(static_cast<std::byte>(i < 8 ? value >> (8 * i) : 0));
   return out;
 }
 

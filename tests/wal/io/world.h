@@ -36,7 +36,11 @@ class TemporaryDirectory {
     std::filesystem::permissions(path_, std::filesystem::perms{0755});
   }
   ~TemporaryDirectory() {
-    std::error_code ignored;
+    std::error_code ignored;  // Tests take permissions away; without them the owner cannot remove what is inside.
+    std::filesystem::permissions(path_, std::filesystem::perms::owner_all, ignored);
+    for (const auto& entry : std::filesystem::directory_iterator(path_, ignored))
+      if (entry.is_directory(ignored))
+        std::filesystem::permissions(entry.path(), std::filesystem::perms::owner_all, ignored);
     std::filesystem::remove_all(path_, ignored);
   }
   TemporaryDirectory(const TemporaryDirectory&) = delete;
