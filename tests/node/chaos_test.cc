@@ -70,7 +70,7 @@ class Chaos : public ::testing::TestWithParam<std::uint32_t> {
 
 TEST_P(Chaos, LosesNothingThatWasReportedAndEndsWithEqualLogs) {
   World world("ANY 2 (b1, b2, b3)", kReplicas);
-  const double loss = below(3) * 0.05;
+  const double loss = static_cast<double>(below(3)) * 0.05;
   world.network.drop = [&](NodeId, NodeId, const protocol::Frame&) { return chance(loss); };
   for (int turn = 0; turn < 15'000; ++turn) {
     disturb(world);

@@ -32,7 +32,7 @@ struct Outcome {
   std::string output;
 };
 
-// Runs a program to its end, as `user` when we are root.
+// Runs a program to its end, for at most a minute, as `user` when we are root.
 Outcome run(const std::vector<std::string>& arguments, const std::string& user = database_user()) {
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return {};
@@ -44,6 +44,7 @@ Outcome run(const std::vector<std::string>& arguments, const std::string& user =
     ::dup2(pipe_fds[1], 2);
     (void)!::chdir("/");
     ::setenv("LC_ALL", "C", 1);
+    ::alarm(60);
     std::vector<char*> argv;
     for (const std::string& each : arguments) argv.push_back(const_cast<char*>(each.c_str()));
     argv.push_back(nullptr);
@@ -187,6 +188,8 @@ class FeedAndPostgres : public testing::Test {
   std::vector<std::string> receive_wal(const std::string& more) const {
     return {program("pg_receivewal"), "-h", world->place.path(), "-p", std::to_string(kFeedPort), "-U", "postgres", "-w", "-D", world->place / "received", "--no-loop", more};
   }
+  // pg_receivewal ends once it is past its --endpos.
+  static std::string before(Lsn end) { return to_string(Lsn{end.value - 1}); }
   // Everything that was received against the replica's own segments: equal up to `end`, nothing beyond.
   void expect_equal(Lsn begin, Lsn end) const {
     const wal::SegmentLayout layout(ByteCount{kSegment});
@@ -220,7 +223,7 @@ TEST_F(FeedAndPostgres, PgReceivewalGetsTheLogByteForByte) {
   // Every name is a slot whose beginning is the log's.
   Outcome outcome = run([&] {
     auto arguments = receive_wal("--slot=any");
-    arguments.push_back("--endpos=" + to_string(world->second));
+    arguments.push_back("--endpos=" + before(world->second));
     return arguments;
   }());
   EXPECT_EQ(outcome.status, 0) << outcome.output;
@@ -234,7 +237,7 @@ TEST_F(FeedAndPostgres, PgReceivewalFollowsReleasesAndGetsNothingBeyond) {
   std::thread receiving([&] {
     auto arguments = receive_wal("--slot=any");
     arguments.push_back("--synchronous");
-    arguments.push_back("--endpos=" + to_string(world->second));
+    arguments.push_back("--endpos=" + before(world->second));
     outcome = run(arguments);
   });
   EXPECT_TRUE(eventually([&] {
