@@ -15,6 +15,7 @@
 #include "ack/policy.h"
 #include "app/toml_reader.h"
 #include "base/nearest.h"
+#include "protocol/frame.h"
 
 namespace slipstream::app {
 namespace {
@@ -151,6 +152,9 @@ std::optional<Error> check_whole(const Config& config) {
                                        [](const NodeConfig& node) { return node.role == Role::kPrimary; });
   if (primaries != 1) return error(fmt::format("there must be exactly one [[node]] with role = \"primary\", not {}", primaries));
   if (config.replicas().size() > 8) return error("at most 8 replicas are supported");
+  protocol::PolicyUpdate update{UINT64_MAX, config.policy, {}};
+  for (const NodeConfig* node : config.replicas()) update.members.push_back({node->name, node->number, {}});
+  if (!protocol::fits(update)) return error("the policy and the replicas' names together are too long for one frame", "use shorter names");
   std::vector<ack::Member> members;
   for (const NodeConfig* node : config.replicas()) members.push_back({node->number, node->name});
   if (const auto policy = ack::Policy::parse(config.policy, members); !policy) {

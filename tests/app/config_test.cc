@@ -95,6 +95,11 @@ TEST(Config, RefusesNodesThatDoNotFitTogether) {
   expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", ""), {"exactly one of vdev, pci, mac"});
 }
 
+TEST(Config, RefusesNamesThatNoFrameHasRoomFor) {
+  const std::string name(2000, 'x');
+  expect_error(replaced(replaced(kPrimary, "name = \"b\"", "name = \"" + name + "\""), "ANY 1 (a, b)", "ANY 1 (a)"), {"too long for one frame"});
+}
+
 TEST(Config, SaysWhereTheTomlIsBroken) { expect_error("name = \n", {"p.toml:1:"}); }
 
 TEST(Config, SaysThatAFileIsMissing) {

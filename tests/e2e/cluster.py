@@ -4,6 +4,7 @@ Everything lives under one directory and runs as the user `postgres` (when start
 processes started here are ever signalled, each by its own Popen.
 """
 
+import atexit
 import glob
 import hashlib
 import json
@@ -21,6 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PG_BIN = Path(os.environ.get("PG_BIN", "/usr/lib/postgresql/15/bin"))
 SLIPSTREAM = Path(os.environ.get("SLIPSTREAM", ROOT / os.environ.get("BUILD_DIR", "build") / "app" / "slipstream"))
 PG_USER = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+
+
+def reachable_program(program):
+    """The program where the user postgres can reach it: a checkout may lie below a directory that only root may enter."""
+    if os.geteuid() != 0 or not program.exists():
+        return program
+    directory = Path(tempfile.mkdtemp(prefix="slip-bin-"))
+    directory.chmod(0o755)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(shutil.copy2(program, directory))
+
+
+SLIPSTREAM = reachable_program(SLIPSTREAM)
 
 
 class Failure(Exception):
