@@ -5,6 +5,7 @@
 #include "node/confirmer.h"
 #include "node/digest_service.h"
 #include "node/history_keeper.h"
+#include "node/read_slots.h"
 #include "node/replica_log.h"
 #include "node/reporter.h"
 #include "node/ship_log.h"
@@ -184,6 +185,57 @@ TEST(Comparison, BeginsSixteenMebibytesBelowWhatIsFinal) {
   Comparison comparison;
   comparison.start(range(0x100000, 0x9000000), Lsn{0x8000123}, Lsn{});
   EXPECT_EQ(comparison.wanted()->begin, Lsn{0x7000000});
+}
+
+// ---- ReadSlots
+
+struct ReadSlotsTest : ::testing::Test {
+  std::vector<std::byte> memory = std::vector<std::byte>(4 * ReadSlots::kSlotBytes);
+  ReadSlots slots{memory, 50};
+
+  void read(LsnRange at) {
+    slots.want(at, false);
+    finish();
+  }
+  void finish() {
+    const auto op = slots.next_read();
+    ASSERT_TRUE(op);
+    ASSERT_TRUE(slots.on_read(op->id - 50, DiskStatus::kOk));
+  }
+};
+
+TEST_F(ReadSlotsTest, ForgetsWhatASessionThatIsGoneHadAskedForButKeepsItsMemoryFromOthers) {
+  slots.want(range(0, 100), false);
+  const auto op = slots.next_read();
+  ASSERT_TRUE(op);
+  slots.forget();
+  for (int i = 0; i < 3; ++i) slots.want(range(0, 100), false);
+  EXPECT_FALSE(slots.has_free());
+  EXPECT_FALSE(slots.on_read(op->id - 50, DiskStatus::kOk));
+  EXPECT_FALSE(slots.ready(Lsn{0}));
+  EXPECT_TRUE(slots.has_free());
+}
+
+TEST_F(ReadSlotsTest, LeaveRoomForRepairsAndTakeTheFarthestOfferedOneWhenThereIsNone) {
+  read(range(1000, 1100));
+  EXPECT_TRUE(slots.has_room_for_catch_up());
+  read(range(1100, 1200));
+  EXPECT_FALSE(slots.has_room_for_catch_up());
+  read(range(1200, 1300));
+  read(range(1300, 1400));
+  slots.want_repair(range(900, 1000), Lsn{1300});  // The last one is not offered yet: it could not be asked for again.
+  finish();
+  EXPECT_TRUE(slots.ready(Lsn{900}));
+  EXPECT_FALSE(slots.ready(Lsn{1200}));
+  EXPECT_TRUE(slots.ready(Lsn{1300}));
+}
+
+TEST_F(ReadSlotsTest, SayWhenAFileIsGone) {
+  slots.want(range(1000, 1100), false);
+  const auto read = slots.on_read(slots.next_read()->id - 50, DiskStatus::kMissing);
+  ASSERT_TRUE(read);
+  EXPECT_TRUE(read->bytes.empty());
+  EXPECT_FALSE(slots.ready(Lsn{1000}));
 }
 
 // ---- Reporter

@@ -292,20 +292,53 @@ TEST(Nodes, AcknowledgeNothingInAnEpochThatTheReplicaHasNotPersisted) {
 
 TEST(Nodes, AcknowledgeNothingWhenOnlyAnEarlierStateWasPersisted) {
   World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
   FakeDisk& disk = world.replica(0).disk;
-  disk.hold_persists = true;  // The first to be held says only that a standby came.
-  bool welcomed = false, acked = false;
+  disk.hold_persists = true;
+  world.commit();
+  world.run(milliseconds(1500));  // Positions moved: that is being written when the new epoch is adopted.
+  bool acked = false;
   world.network.seen = [&](NodeId, NodeId, const Frame& frame) {
-    welcomed |= std::holds_alternative<protocol::Welcome>(frame.body);
-    acked |= std::holds_alternative<protocol::Ack>(frame.body);
+    acked |= std::holds_alternative<protocol::Ack>(frame.body) && frame.header.epoch.incarnation == 2;
   };
-  world.run(milliseconds(1));
+  world.lose_connection();
+  world.run(milliseconds(10));
+  world.connect();
+  world.run(milliseconds(300));
+  const auto persists = disk.persists;
   disk.persists_let_through = 1;
-  ASSERT_TRUE(world.until([&] { return disk.persists == 1; }));
+  ASSERT_TRUE(world.until([&] { return disk.persists == persists + 1; }));
   world.run(milliseconds(300));
   EXPECT_FALSE(acked);
   disk.hold_persists = false;
   EXPECT_TRUE(world.until([&] { return acked; }));
+}
+
+TEST(Nodes, FeedNothingThatThePrimaryHasNotConfirmed) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.run(milliseconds(10));
+  world.stop_primary();
+  const Lsn begin = world.replica(0).view(world.now).durable_end;
+  const Lsn end = world.wal.record(300);
+  protocol::FrameHeader header;
+  header.cluster = kSystem, header.source = kPrimaryId, header.destination = NodeId{2};
+  header.session = SessionId{1}, header.epoch = {1, 1}, header.timeline = TimelineId{1};
+  header.position = begin, header.flushed_end = end, header.confirmed_end = begin;
+  const auto payload = world.wal.at({begin, end});
+  std::vector<std::byte> frame(protocol::kDataHeaderBytes);
+  protocol::encode_data_head(header, {{begin, end}, xxh3_64(payload)}, payload.size(), frame);
+  frame.insert(frame.end(), payload.begin(), payload.end());
+  ASSERT_EQ(world.replica(0).node->on_frame(frame, world.now), protocol::Verdict::kAccepted);
+  world.run(milliseconds(5));
+  EXPECT_EQ(world.replica(0).view(world.now).durable_end, end);
+  EXPECT_EQ(world.replica(0).standby.last.fed_end, begin);
+  header.position = {}, header.confirmed_end = end;
+  std::vector<std::byte> probe(kHeadBytesMax);
+  probe.resize(protocol::encode(header, protocol::Probe{end, true}, probe));
+  ASSERT_EQ(world.replica(0).node->on_frame(probe, world.now), protocol::Verdict::kAccepted);
+  world.run(milliseconds(5));
+  EXPECT_EQ(world.replica(0).standby.last.fed_end, end);
 }
 
 TEST(Nodes, DoNotCountAReplicaThatCatchesUp) {
