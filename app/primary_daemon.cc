@@ -59,6 +59,7 @@ std::expected<node::State, Error> load_or_make_state(const std::filesystem::path
     state.superseded = false;
   }
   state.machine = machine;
+  state.system = facts.system;
   return state;
 }
 

@@ -7,18 +7,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "dataplane/device.h"
+#include "dataplane/packet.h"
 #include "node/io.h"
 
 namespace slipstream::dataplane {
-
-struct DeviceConfig {
-  std::string name;         // In messages, and what peers' `via` names.
-  std::string device;       // DPDK's device name (a vdev's: up to its first comma), a PCI address, or a MAC address.
-  std::uint32_t mtu = 1500;
-  std::string address;      // Local IPv4.
-  std::uint16_t udp_port = 7650;
-  bool connects = false;    // A memif client: while its link is down it is started anew, which is how it finds its server.
-};
 
 struct PeerConfig {
   NodeId id;
@@ -28,16 +21,13 @@ struct PeerConfig {
   std::string via;  // A device's name.
 };
 
-struct DeviceCounters {
-  std::uint64_t received = 0, sent = 0, foreign = 0 /* not for us, or malformed */, dropped = 0 /* link down or stalled */;
-};
-
-// Frames as UDP over IPv4 over Ethernet on DPDK devices; one device may serve several peers. Never waits: what a device does not take stays in a bounded queue and is tried again
-// each turn; when its link is down or it takes nothing for a second, the queue is dropped.
-// Received frames are checked (ethertype, IP header, no fragments, port, lengths); MAC addresses of peers are learnt from them.
+// Frames as UDP over IPv4 over Ethernet on DPDK devices; one device may serve several peers, but memif one.
+// Guarantees: (1) Nothing here waits (device.h). (2) What is received was checked down to the frame's length (packet.h) and says nothing about who sent it: that stands in the frame.
+//   (3) A peer's MAC address is the configured one, or that of the last datagram that came from its IP address, and broadcast before.
+// Ownership: frames are copied when sent; received ones are valid until the next receive(). Threading: the data thread.
 class DpdkPort : public node::Port {
  public:
-  // After start_eal(). Errors (kPort): no such device, it does not start, no memory.
+  // After start_eal(). Errors (kPort): no such device, it does not start, no memory, a peer that no device leads to.
   static std::expected<std::unique_ptr<DpdkPort>, Error> open(const std::vector<DeviceConfig>& devices, const std::vector<PeerConfig>& peers);
   ~DpdkPort() override;
 
@@ -47,12 +37,30 @@ class DpdkPort : public node::Port {
   void flush() override;
   std::size_t frame_bytes_max(NodeId peer) const override;
 
-  std::vector<DeviceCounters> counters() const;
+  std::vector<DeviceCounters> counters() const;  // In the order of open()'s devices.
 
  private:
-  DpdkPort();
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  struct Line {  // A device, and who we are there.
+    std::unique_ptr<Device> device;
+    Endpoint self;
+  };
+  struct Route {
+    NodeId id;
+    std::size_t line = 0;
+    Endpoint peer;
+    bool learns = true;
+    std::uint16_t identification = 0;
+  };
+
+  DpdkPort() = default;
+  std::expected<void, Error> add_line(const DeviceConfig& config, rte_mempool* pool);
+  std::expected<void, Error> add_route(const PeerConfig& config);
+  const Route* route(NodeId id) const;
+  void learn(std::size_t line, const Datagram& datagram);
+
+  std::vector<Line> lines_;
+  std::vector<Route> routes_;
+  std::size_t next_line_ = 0;
 };
 
 }  // namespace slipstream::dataplane

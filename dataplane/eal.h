@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct EalOptions {
   std::uint32_t memory_mb = 128;
   std::vector<std::string> vdevs;  // DPDK's --vdev strings.
   std::vector<std::string> pci;    // Addresses to allow; empty: no PCI device is touched.
+  std::optional<int> main_core;    // The data thread's, which DPDK's own threads then avoid. Absent: the first usable one, and nothing is pinned.
 };
 
 struct EalInfo {
@@ -24,8 +26,11 @@ struct EalInfo {
   std::string warning;  // For people; empty when all is well.
 };
 
-// Starts DPDK's environment, once per process, leaving nothing behind on disk (--in-memory). Restores this thread's affinity. Removes a stale memif socket of a server vdev.
-// Errors (kPort) say which device or which memory, and what to do.
+// Starts DPDK's environment and makes its devices, once per process.
+// Guarantees: (1) Nothing is left behind on disk, also after SIGKILL, but for a memif server's socket file, which the next start removes. (2) The calling thread's affinity and
+//   the process's signal handlers are as before, except that SIGPIPE is ignored: memif's sockets raise it. (3) DPDK prints nothing itself. (4) Errors (kPort) name the device, or
+//   the memory, and what to do about it.
+// Hugepages are used when at least memory_mb are free (kAuto); otherwise the warning names what that costs and the command that reserves them.
 std::expected<EalInfo, Error> start_eal(const EalOptions& options);
 void stop_eal();
 

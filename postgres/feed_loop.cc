@@ -204,7 +204,8 @@ void FeedServer::Loop::say_goodbye() {
 // ---- The standby, for the data thread
 
 void FeedServer::Loop::follow_standby() {
-  const auto streams = [](const Connection& c) { return !c.broken && c.session.stream() != 0; };
+  const auto streams = [](const Connection& c) { return !c.broken && c.session.streaming(); };
+  if (standby_ && standby_->session.stream() == standby_stream_) tell_reply(standby_->session);
   if (standby_ && (!streams(*standby_) || standby_->session.stream() != standby_stream_)) {
     tell(node::StandbyLost{});
     standby_ = nullptr;
@@ -217,9 +218,13 @@ void FeedServer::Loop::follow_standby() {
     standby_status_.reset();
     refused_start_.clear();
     tell(node::StandbyConnected{standby_->session.start(), standby_->session.application_name()});
+    tell_reply(standby_->session);
   }
-  const auto& status = standby_->session.status();
-  standby_needs_ = standby_->session.needed_from();
+}
+
+void FeedServer::Loop::tell_reply(const FeedSession& session) {
+  const auto& status = session.status();
+  standby_needs_ = session.needed_from();
   const bool same = !status || (standby_status_ && standby_status_->write == status->write && standby_status_->flush == status->flush && standby_status_->apply == status->apply);
   if (same) return;
   standby_status_ = status;
@@ -256,7 +261,7 @@ void FeedServer::Loop::publish(Instant now) {
       refused_start_ = connection->session.refused_start();
       view_stale_ = true;
     }
-    if (connection->session.stream() == 0) continue;
+    if (!connection->session.streaming()) continue;
     streaming = true;
     needed = std::min(needed, connection->session.needed_from());
   }
@@ -266,7 +271,7 @@ void FeedServer::Loop::publish(Instant now) {
   FeedView view;
   for (const auto& connection : connections_) {
     const FeedSession& session = connection->session;
-    if (session.stream() != 0)
+    if (session.streaming())
       view.readers.push_back({session.application_name(), connection.get() == standby_, session.start(), session.sent_end(), session.status()});
   }
   if (standby_) view.feedback = standby_->session.feedback();

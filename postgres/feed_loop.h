@@ -62,6 +62,7 @@ class FeedServer::Loop {
   void say_goodbye();
 
   void follow_standby();
+  void tell_reply(const FeedSession& session);
   void tell(node::StandbyEvent event);
   void pass_events();
   void publish(Instant now);

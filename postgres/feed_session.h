@@ -55,11 +55,12 @@ class FeedSession {
   bool abandoned() const { return abandoned_; }
 
   const std::string& application_name() const { return application_name_; }
-  std::uint64_t stream() const { return state_ == State::kStreaming ? stream_ : 0; }  // 0: not streaming; otherwise the how-manieth stream.
+  bool streaming() const { return state_ == State::kStreaming; }
+  std::uint64_t stream() const { return stream_; }  // Which of this session's streams it is, or was; 0 before the first.
   bool may_be_standby() const { return may_be_standby_; }
   Lsn start() const { return start_; }
   Lsn sent_end() const { return sent_end_; }
-  const std::optional<StandbyStatus>& status() const { return status_; }  // Of this stream.
+  const std::optional<StandbyStatus>& status() const { return status_; }  // Of stream(), also when it has ended.
   const std::optional<HotStandbyFeedback>& feedback() const { return feedback_; }
   Lsn needed_from() const;                                                // What this stream may ask for again. While streaming.
   const std::string& refused_start() const { return refused_start_; }     // The last START below the log, for people.

@@ -425,7 +425,7 @@ def bad_input_is_named():
         sql = cluster.primary.sql
         refusal(cluster, "p", 3, "unknown replica", config=changed(cluster, "p", "ANY 1 (a)", "ANY 1 (aa)"))
         refusal(cluster, "p", 3, "unknown key", "did you mean", config=changed(cluster, "p", "conninfo", "coninfo"))
-        refusal(cluster, "p", 6, "port", config=changed(cluster, "p", "net_memif0,", "net_nosuch0,"))
+        refusal(cluster, "p", 6, "no driver", config=changed(cluster, "p", "net_memif0,", "net_nosuch0,"))
         refusal(cluster, "p", 5, "WAL directory", config=changed(cluster, "p", "[primary]", "[primary]\nwal_directory = \"/nonexistent\""))
         sql("CREATE ROLE weak LOGIN")
         refusal(cluster, "p", 4, "REPLICATION", config=changed(cluster, "p", f"user={PG_USER}", "user=weak"))

@@ -339,7 +339,7 @@ TEST_F(Talk, RefusesAStartBelowTheLogInPostgresqlsWords) {
   query("START_REPLICATION 0/0 TIMELINE 1");
   EXPECT_EQ(tags(), "WEZ");
   EXPECT_EQ(error(), "ERROR 58P01 requested WAL segment 000000010000000000000000 has already been removed");
-  EXPECT_EQ(session->stream(), 0u);
+  EXPECT_FALSE(session->streaming());
   EXPECT_NE(session->refused_start().find("0/100000"), std::string::npos);
 }
 

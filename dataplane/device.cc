@@ -1,0 +1,249 @@
+#include "dataplane/device.h"
+
+#include <net/if.h>
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_devargs.h>
+#include <rte_ethdev.h>
+#include <rte_ether.h>
+#include <rte_mbuf.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "base/check.h"
+#include "dataplane/control_gate.h"
+#include "dataplane/dpdk_log.h"
+
+namespace slipstream::dataplane {
+namespace {
+
+constexpr std::uint16_t kDescriptors = 1024;  // A direction.
+constexpr int kFlushTries = 4;
+constexpr Duration kLinkPollPeriod = milliseconds(100), kLinkDownPollPeriod = milliseconds(5);
+constexpr Duration kConnectPeriod = milliseconds(500);  // For a handshake to finish before another attempt.
+constexpr Duration kStalled = seconds(1);
+constexpr std::uint32_t kMtuMin = 1436, kMtuMax = 9600;  // A control frame with its headers; what NICs take.
+
+// Only for what is counted in milliseconds: the coarse clock costs next to nothing.
+Instant coarse_now() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return {now.tv_sec * 1'000'000'000 + now.tv_nsec};
+}
+
+// Asks the kernel about one of its interfaces; false when it does not know it.
+template <class Request>
+bool ask_kernel(unsigned interface, Request request, ifreq& answer) {
+  answer = {};
+  if (::if_indextoname(interface, answer.ifr_name) == nullptr) return false;
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  const bool known = ::ioctl(fd, request, &answer) == 0;
+  ::close(fd);
+  return known;
+}
+
+std::optional<std::uint16_t> find_port(const std::string& name) {
+  std::uint16_t port = 0;
+  if (rte_eth_dev_get_port_by_name(name.c_str(), &port) == 0) return port;
+  rte_ether_addr wanted{};
+  if (rte_ether_unformat_addr(name.c_str(), &wanted) != 0) return std::nullopt;
+  for (port = 0; port < RTE_MAX_ETHPORTS; ++port) {
+    rte_ether_addr mac{};
+    if (rte_eth_dev_is_valid_port(port) && rte_eth_macaddr_get(port, &mac) == 0 && rte_is_same_ether_addr(&mac, &wanted)) return port;
+  }
+  return std::nullopt;
+}
+
+std::string existing_ports() {
+  std::string out;
+  for (std::uint16_t port = 0; port < RTE_MAX_ETHPORTS; ++port) {
+    std::array<char, RTE_ETH_NAME_MAX_LEN> name{};
+    if (rte_eth_dev_is_valid_port(port) && rte_eth_dev_get_name_by_port(port, name.data()) == 0) out += (out.empty() ? "" : ", ") + std::string(name.data());
+  }
+  return out.empty() ? "none" : out;
+}
+
+}  // namespace
+
+Error Device::error(std::string what, std::string remedy) const {
+  return {ExitCode::kPort, std::move(what), "port \"" + config_.name + "\" (" + config_.device + ")", std::move(remedy)};
+}
+
+std::expected<std::unique_ptr<Device>, Error> Device::open(const DeviceConfig& config, rte_mempool* pool) {
+  std::unique_ptr<Device> out(new Device(config, pool));
+  for (const auto part : {&Device::find, &Device::fit_mtu, &Device::set_up})
+    if (auto done = (out.get()->*part)(); !done) return std::unexpected(done.error());
+  return out;
+}
+
+Device::~Device() {
+  free_received();
+  drop_queue();
+  if (!configured_) return;
+  if (started_) (void)rte_eth_dev_stop(port_);
+  (void)rte_eth_dev_close(port_);
+}
+
+std::expected<void, Error> Device::find() {
+  const auto port = find_port(config_.device);
+  if (!port)
+    return std::unexpected(error("DPDK has no such device; it has " + existing_ports(),
+                                 "dpdk-devbind.py --status lists NICs: one that is used must be bound to vfio-pci (or be a Mellanox one); a MAC address must be that of a device named by vdev or pci"));
+  port_ = *port;
+  rte_ether_addr mac{};
+  rte_eth_macaddr_get(port_, &mac);
+  std::ranges::transform(mac.addr_bytes, mac_.begin(), [](std::uint8_t byte) { return static_cast<std::byte>(byte); });
+  return {};
+}
+
+std::expected<void, Error> Device::fit_mtu() {
+  ip_bytes_max_ = config_.mtu;
+  if (config_.mtu < kMtuMin || config_.mtu > kMtuMax)
+    return std::unexpected(error("mtu = " + std::to_string(config_.mtu) + " is not possible", "choose one from " + std::to_string(kMtuMin) + " to " + std::to_string(kMtuMax)));
+  rte_eth_dev_info info{};
+  if (rte_eth_dev_info_get(port_, &info) != 0) return {};
+  kernel_interface_ = info.if_index;
+  ifreq answer{};
+  if (kernel_interface_ != 0 && ask_kernel(kernel_interface_, SIOCGIFMTU, answer) && answer.ifr_mtu < static_cast<int>(config_.mtu))
+    return std::unexpected(error("the interface " + std::string(answer.ifr_name) + " has an MTU of " + std::to_string(answer.ifr_mtu) + ", the port one of " + std::to_string(config_.mtu),
+                                 "ip link set " + std::string(answer.ifr_name) + " mtu " + std::to_string(config_.mtu) + ", or set the port's mtu to the interface's"));
+  const rte_devargs* arguments = info.device ? rte_dev_devargs(info.device) : nullptr;
+  const Vdev vdev(config_.device + "," + (arguments && arguments->args ? arguments->args : ""));
+  if (vdev.driver() == "net_af_packet") {
+    const auto frame_bytes = std::strtoul(vdev.option("framesz").value_or("2048").c_str(), nullptr, 10);
+    if (frame_bytes < config_.mtu + 64)  // Headers of the ring's; longer packets vanish in silence.
+      return std::unexpected(error("packets of mtu = " + std::to_string(config_.mtu) + " do not fit framesz=" + std::to_string(frame_bytes),
+                                   "set framesz= to a power of two of at least " + std::to_string(config_.mtu + 64) + " and blocksz= to as much or more"));
+  }
+  is_memif_ = is_memif(vdev);
+  if (!is_memif_) return {};
+  const MemifOptions memif = MemifOptions::of(vdev);
+  // A packet in several of memif's buffers damages later ones (DPDK 22.11), so it has to fit one.
+  ip_bytes_max_ = std::min<std::size_t>(config_.mtu, memif.buffer_bytes > kEthernetBytes ? memif.buffer_bytes - kEthernetBytes : 0);
+  if (ip_bytes_max_ < kMtuMin)
+    return std::unexpected(error("bsize=" + std::to_string(memif.buffer_bytes) + " is too small", "set bsize= to the mtu and " + std::to_string(kEthernetBytes) + " more, on both sides"));
+  if (!memif.is_server) server_ = std::make_unique<MemifServerProbe>(memif);
+  return {};
+}
+
+std::expected<void, Error> Device::set_up() {
+  const auto fail = [&](const std::string& what, int code) {
+    const std::string complaint = dpdk_complaint();
+    return std::unexpected(error(what + ": " + (complaint.empty() ? rte_strerror(-code) : complaint), "check the device's options, and that no other process uses it"));
+  };
+  forget_dpdk_log();
+  rte_eth_conf conf{};
+  if (const int code = rte_eth_dev_configure(port_, 1, 1, &conf); code != 0) return fail("cannot be configured", code);
+  configured_ = true;
+  // Virtual devices limit the MTU in name only: their buffers decide.
+  rte_eth_dev_info info{};
+  const bool is_virtual = rte_eth_dev_info_get(port_, &info) == 0 && info.device && std::string_view(rte_bus_name(rte_dev_bus(info.device))) == "vdev";
+  if (!is_virtual)
+    if (const int code = rte_eth_dev_set_mtu(port_, static_cast<std::uint16_t>(config_.mtu)); code != 0 && code != -ENOTSUP)
+      return fail("cannot have mtu = " + std::to_string(config_.mtu), code);
+  std::uint16_t rx = kDescriptors, tx = kDescriptors;
+  (void)rte_eth_dev_adjust_nb_rx_tx_desc(port_, &rx, &tx);
+  const auto socket = static_cast<unsigned>(rte_eth_dev_socket_id(port_));
+  if (const int code = rte_eth_rx_queue_setup(port_, 0, rx, socket, nullptr, pool_); code != 0) return fail("cannot set up receiving", code);
+  if (const int code = rte_eth_tx_queue_setup(port_, 0, tx, socket, nullptr); code != 0) return fail("cannot set up sending", code);
+  (void)rte_eth_promiscuous_enable(port_);  // Not every device can; then its own address must do.
+  if (is_memif_ && !ControlGate::instance().begin()) return fail("has no memory for a timer", -ENOMEM);
+  if (server_) return {};  // Started once its server greets it.
+  if (const int code = rte_eth_dev_start(port_); code != 0) return fail("does not start", code);
+  started_ = true;
+  return {};
+}
+
+bool Device::is_usable() const { return started_ && (!is_memif_ || (is_up_ && ControlGate::instance().is_held())); }
+
+bool Device::has_link() const {
+  rte_eth_link link{};
+  if (!started_ || rte_eth_link_get_nowait(port_, &link) != 0 || link.link_status != RTE_ETH_LINK_UP) return false;
+  ifreq answer{};
+  return kernel_interface_ == 0 || !ask_kernel(kernel_interface_, SIOCGIFFLAGS, answer) || (answer.ifr_flags & IFF_RUNNING) != 0;
+}
+
+void Device::connect(Instant now) {
+  if (now - connected_ < kConnectPeriod || !server_->is_greeted()) return;
+  connected_ = now;
+  if (started_) (void)rte_eth_dev_stop(port_);
+  started_ = rte_eth_dev_start(port_) == 0;
+}
+
+void Device::poll_link(Instant now) {
+  if (now - link_polled_ < (is_up_ ? kLinkPollPeriod : kLinkDownPollPeriod)) return;
+  ControlGate& gate = ControlGate::instance();
+  if (is_memif_ && !gate.is_held()) return;
+  link_polled_ = now;
+  const bool was_up = is_up_;
+  is_up_ = has_link();
+  if (was_up && !is_up_) ++counters_.link_losses;
+  if (!is_up_) drop_queue();
+  if (!is_up_ && server_) connect(now);
+  if (is_memif_) gate.release();
+}
+
+void Device::free_received() {
+  rte_pktmbuf_free_bulk(received_.data(), received_count_);
+  received_count_ = 0;
+}
+
+std::size_t Device::receive(std::span<std::span<const std::byte>> packets) {
+  free_received();
+  poll_link(coarse_now());
+  const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(kBurst, packets.size()));
+  if (room == 0 || !is_usable()) return 0;
+  received_count_ = rte_eth_rx_burst(port_, 0, received_.data(), room);
+  for (std::uint16_t i = 0; i < received_count_; ++i) {
+    const rte_mbuf* packet = received_[i];
+    const bool whole = packet->nb_segs == 1;  // A chained one is longer than any of ours.
+    packets[i] = {rte_pktmbuf_mtod(packet, const std::byte*), whole ? rte_pktmbuf_data_len(packet) : std::size_t{0}};
+  }
+  return received_count_;
+}
+
+std::span<std::byte> Device::append(std::size_t bytes) {
+  const bool fits = room() > 0 && bytes <= ip_bytes_max_ + kEthernetBytes;
+  rte_mbuf* packet = fits ? rte_pktmbuf_alloc(pool_) : nullptr;
+  if (!packet) {
+    ++counters_.dropped;
+    return {};
+  }
+  auto* const at = reinterpret_cast<std::byte*>(rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes)));
+  CHECK(at != nullptr);  // The pool's buffers are as large as the largest packet.
+  queue_[queued_++] = packet;
+  return {at, bytes};
+}
+
+void Device::flush() {
+  if (queued_ == 0 || !is_usable()) return;
+  std::size_t done = 0;
+  for (int tries = 0; tries < kFlushTries && done < queued_; ++tries)
+    done += rte_eth_tx_burst(port_, 0, queue_.data() + done, static_cast<std::uint16_t>(queued_ - done));
+  counters_.sent += done;
+  std::shift_left(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(queued_), static_cast<std::ptrdiff_t>(done));
+  queued_ -= done;
+  if (queued_ == 0 || done > 0) {
+    stalled_since_ = {};
+    return;
+  }
+  const Instant now = coarse_now();
+  if (stalled_since_ == Instant{}) stalled_since_ = now;
+  else if (now - stalled_since_ > kStalled) drop_queue();
+}
+
+void Device::drop_queue() {
+  counters_.dropped += queued_;
+  rte_pktmbuf_free_bulk(queue_.data(), static_cast<unsigned>(queued_));
+  queued_ = 0;
+  stalled_since_ = {};
+}
+
+}  // namespace slipstream::dataplane

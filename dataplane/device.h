@@ -1,0 +1,101 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "dataplane/memif.h"
+#include "dataplane/packet.h"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+namespace slipstream::dataplane {
+
+struct DeviceConfig {
+  std::string name;         // In messages, and what peers' `via` names.
+  std::string device;       // DPDK's device name (a vdev's: up to its first comma), a PCI address, or a MAC address.
+  std::uint32_t mtu = 1500; // Of the network: the IP packet's greatest size. memif's bsize must be 14 more.
+  std::string address;      // Local IPv4.
+  std::uint16_t udp_port = 7650;
+  bool connects = false;    // A memif client; found out from the vdev, so it need not be said.
+};
+
+struct DeviceCounters {
+  std::uint64_t received = 0, sent = 0, foreign = 0 /* not for us, or malformed */, dropped = 0 /* link down, stalled, no memory, or beyond room() */;
+  std::uint64_t link_losses = 0;
+};
+
+// One DPDK device with a queue each way. Packets are whole: from the Ethernet header on.
+// Guarantees: (1) Nothing here waits. What the device does not take stays in a queue of kQueueMax packets and is tried again, a bounded number of times per flush(). (2) When the
+//   link is down, or the device takes nothing for a second, the queue is dropped and counted. (3) A memif client finds its server when that is started, or started again.
+//   (4) memif's rings are touched only while DPDK's interrupt thread is held (control_gate.h).
+// Ownership: closes the device. The pool outlives it. Threading: one thread.
+class Device {
+ public:
+  static constexpr std::size_t kQueueMax = 256;
+  static constexpr std::uint16_t kBurst = 32;
+
+  // Room that a packet of this device needs in a pool's buffers.
+  static std::size_t packet_bytes_max(const DeviceConfig& config) { return config.mtu + kEthernetBytes; }
+
+  static std::expected<std::unique_ptr<Device>, Error> open(const DeviceConfig& config, rte_mempool* pool);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const DeviceConfig& config() const { return config_; }
+  const MacAddress& mac() const { return mac_; }
+  std::size_t ip_bytes_max() const { return ip_bytes_max_; }  // config().mtu, or what fits one memif buffer.
+  DeviceCounters& counters() { return counters_; }
+  const DeviceCounters& counters() const { return counters_; }
+
+  // Looks at the link when that is due, then at most kBurst packets, valid until the next call.
+  std::size_t receive(std::span<std::span<const std::byte>> packets);
+  std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
+  std::span<std::byte> append(std::size_t bytes);  // A packet to be filled before the next flush(); empty (and counted): dropped.
+  bool is_burst_full() const { return queued_ >= kBurst; }
+  void flush();
+
+ private:
+  Device(const DeviceConfig& config, rte_mempool* pool) : config_(config), pool_(pool) {}
+
+  std::expected<void, Error> find();
+  std::expected<void, Error> fit_mtu();
+  std::expected<void, Error> set_up();
+  Error error(std::string what, std::string remedy) const;
+  bool is_usable() const;  // The rings may be touched now.
+  void poll_link(Instant now);
+  bool has_link() const;
+  void connect(Instant now);
+  void drop_queue();
+  void free_received();
+
+  DeviceConfig config_;
+  rte_mempool* pool_;
+  std::uint16_t port_ = 0;
+  bool configured_ = false;
+  bool started_ = false;
+  bool is_up_ = false;
+  bool is_memif_ = false;
+  unsigned kernel_interface_ = 0;  // Of af_packet and the like: DPDK does not watch its link.
+  std::size_t ip_bytes_max_ = 0;
+  MacAddress mac_{};
+  std::unique_ptr<MemifServerProbe> server_;  // A memif client's.
+  Instant link_polled_{};
+  Instant connected_{};      // When connecting last began.
+  Instant stalled_since_{};  // 0: not stalled.
+  std::array<rte_mbuf*, kQueueMax> queue_{};
+  std::size_t queued_ = 0;
+  std::array<rte_mbuf*, kBurst> received_{};
+  std::uint16_t received_count_ = 0;
+  DeviceCounters counters_;
+};
+
+}  // namespace slipstream::dataplane

@@ -1,0 +1,89 @@
+#include "dataplane/packet.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+
+namespace slipstream::dataplane {
+namespace {
+
+constexpr std::uint16_t kIpv4 = 0x0800;
+constexpr std::uint8_t kVersionAndLength = 0x45;  // IPv4, a header of 20 bytes.
+constexpr std::uint8_t kUdp = 17;
+constexpr std::uint16_t kDoNotFragment = 0x4000;
+constexpr std::uint16_t kFragmentMask = 0x3fff;  // More fragments, or an offset.
+constexpr std::size_t kIpBytes = 20, kUdpBytes = 8, kChecksumAt = 10;
+
+// RFC 1071. Over a header with its checksum in place it is 0.
+std::uint16_t checksum(std::span<const std::byte> header) {
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i + 1 < header.size(); i += 2) sum += std::to_integer<std::uint32_t>(header[i]) << 8 | std::to_integer<std::uint32_t>(header[i + 1]);
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<std::uint16_t>(~sum);
+}
+
+}  // namespace
+
+std::optional<MacAddress> parse_mac(const std::string& text) {
+  MacAddress out{};
+  if (text.size() != out.size() * 3 - 1) return std::nullopt;
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const int high = digit(text[i * 3]), low = digit(text[i * 3 + 1]);
+    if (high < 0 || low < 0 || (i + 1 < out.size() && text[i * 3 + 2] != ':')) return std::nullopt;
+    out[i] = static_cast<std::byte>(high << 4 | low);
+  }
+  return out;
+}
+
+void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to, std::uint16_t identification, std::size_t frame_bytes) {
+  const auto udp_bytes = static_cast<std::uint16_t>(kUdpBytes + frame_bytes);
+  ByteWriter out(packet);
+  out.bytes(to.mac);
+  out.bytes(from.mac);
+  out.be(kIpv4);
+  out.be(kVersionAndLength);
+  out.be(std::uint8_t{0});  // Service
+  out.be(static_cast<std::uint16_t>(kIpBytes + udp_bytes));
+  out.be(identification);
+  out.be(kDoNotFragment);
+  out.be(std::uint8_t{64});  // Hops
+  out.be(kUdp);
+  out.be(std::uint16_t{0});  // Checksum: below.
+  out.be(from.address);
+  out.be(to.address);
+  ByteWriter(packet.subspan(kEthernetBytes + kChecksumAt)).be(checksum(packet.subspan(kEthernetBytes, kIpBytes)));
+  out.be(from.udp_port);
+  out.be(to.udp_port);
+  out.be(udp_bytes);
+  out.be(std::uint16_t{0});  // No checksum.
+}
+
+std::optional<Datagram> open_packet(std::span<const std::byte> packet, const Endpoint& to) {
+  if (packet.size() <= kPacketHeaderBytes) return std::nullopt;
+  Datagram out;
+  ByteReader in(packet);
+  in.bytes(6);  // To us or to all, or the NIC would not have let it in.
+  std::ranges::copy(in.bytes(6), out.from_mac.begin());
+  const bool ipv4 = in.be<std::uint16_t>() == kIpv4 && in.be<std::uint8_t>() == kVersionAndLength;
+  in.bytes(1);
+  const std::size_t ip_bytes = in.be<std::uint16_t>();
+  in.bytes(2);
+  const bool whole = (in.be<std::uint16_t>() & kFragmentMask) == 0;
+  in.bytes(1);
+  const bool udp = in.be<std::uint8_t>() == kUdp;
+  in.bytes(2);
+  out.from_address = in.be<std::uint32_t>();
+  const bool for_us = in.be<std::uint32_t>() == to.address;
+  in.bytes(2);
+  const bool port = in.be<std::uint16_t>() == to.udp_port;
+  const std::size_t udp_bytes = in.be<std::uint16_t>();
+  in.bytes(2);
+  if (!ipv4 || !whole || !udp || !for_us || !port) return std::nullopt;
+  if (ip_bytes + kEthernetBytes > packet.size() || udp_bytes <= kUdpBytes || udp_bytes + kIpBytes != ip_bytes) return std::nullopt;
+  if (checksum(packet.subspan(kEthernetBytes, kIpBytes)) != 0) return std::nullopt;
+  out.frame = packet.subspan(kPacketHeaderBytes, udp_bytes - kUdpBytes);
+  return out;
+}
+
+}  // namespace slipstream::dataplane

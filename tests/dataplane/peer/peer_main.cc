@@ -1,0 +1,215 @@
+// One end of a link, as a process of its own (DPDK allows one environment a process), for the tests and the measurements of the data plane.
+//
+//   dataplane_peer mode=echo|ping|flood|listen name=TEXT address=IPV4 peer=IPV4 [vdev=STRING] [pci=ADDRESS] [mtu=N] [bytes=N,N,...] [count=N]
+//                  [idle=adaptive|spin] [hugepages=auto|on|off] [pause_us=N]
+//
+// echo sends back what it gets; ping sends numbered frames one at a time, checks what comes back and prints round trips; flood sends as much as there is room for; listen only
+// counts. Says on standard output: "ready", "up" and "down" with the link, "ping ok ..." at the end of ping, and counters every 100 ms ("got N sent N foreign N dropped N").
+#include <fmt/format.h>
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/histogram.h"
+#include "dataplane/dpdk_port.h"
+#include "dataplane/eal.h"
+#include "dataplane/idle.h"
+
+namespace slipstream::dataplane {
+namespace {
+
+std::atomic<bool> stopped{false};
+
+class Arguments {
+ public:
+  Arguments(int argc, char** argv) {
+    for (int i = 1; i < argc; ++i) {
+      const std::string_view argument = argv[i];
+      const auto at = argument.find('=');
+      if (at != std::string_view::npos) values_.emplace(argument.substr(0, at), argument.substr(at + 1));
+    }
+  }
+  std::string text(const std::string& key, const std::string& otherwise = "") const {
+    const auto it = values_.find(key);
+    return it == values_.end() ? otherwise : it->second;
+  }
+  std::uint64_t number(const std::string& key, std::uint64_t otherwise) const {
+    const std::string value = text(key);
+    return value.empty() ? otherwise : std::strtoull(value.c_str(), nullptr, 10);
+  }
+  std::vector<std::size_t> numbers(const std::string& key) const {
+    std::vector<std::size_t> out;
+    const std::string value = text(key);
+    for (std::size_t at = 0; at < value.size(); at = std::min(value.find(',', at), value.size() - 1) + 1)
+      out.push_back(std::strtoull(value.c_str() + at, nullptr, 10));
+    return out;
+  }
+
+ private:
+  std::map<std::string, std::string> values_;
+};
+
+void say(const std::string& line) {
+  std::fputs((line + "\n").c_str(), stdout);
+  std::fflush(stdout);
+}
+
+class Peer {
+ public:
+  Peer(const Arguments& arguments, node::Port& port, const DpdkPort& device) : arguments_(arguments), port_(port), device_(device) {
+    mode_ = arguments.text("mode", "echo");
+    sizes_ = arguments.numbers("bytes");
+    if (sizes_.empty()) sizes_.push_back(64);
+    for (std::size_t& size : sizes_) size = std::clamp<std::size_t>(size, sizeof(std::uint64_t), port.frame_bytes_max(kPeer));
+    payload_.resize(1 << 16);
+    for (std::size_t i = 0; i < payload_.size(); ++i) payload_[i] = static_cast<std::byte>(i * 7 + 3);
+    count_ = arguments.number("count", 1000);
+  }
+
+  bool step(Instant now) {
+    const bool up = port_.room(kPeer) > 0;
+    if (up != up_) say((up_ = up) ? "up" : "down");
+    const std::size_t got = port_.receive(frames_);
+    for (std::size_t i = 0; i < got; ++i) take(frames_[i], now);
+    if (mode_ == "flood")
+      for (std::size_t room = std::min<std::size_t>(port_.room(kPeer), 64); room > 0; --room) send_number(next_++);
+    if (mode_ == "ping") ping(now);
+    port_.flush();
+    if (now - told_ > milliseconds(100)) {
+      told_ = now;
+      const DeviceCounters counters = device_.counters().front();
+      say(fmt::format("got {} sent {} foreign {} dropped {}", counters.received, counters.sent, counters.foreign, counters.dropped));
+    }
+    return got > 0 || mode_ == "flood";
+  }
+
+ private:
+  static constexpr NodeId kPeer{2};
+
+  void send_number(std::uint64_t number) {
+    const std::size_t bytes = sizes_[number % sizes_.size()];
+    node::OutFrame frame;
+    std::memcpy(frame.head.data(), &number, sizeof number);
+    frame.head_bytes = sizeof number;
+    frame.payload = std::span(payload_).subspan(number % 256, bytes - sizeof number);
+    port_.send(kPeer, frame);
+  }
+
+  bool is_intact(std::span<const std::byte> frame) const {
+    std::uint64_t number = 0;
+    if (frame.size() < sizeof number) return false;
+    std::memcpy(&number, frame.data(), sizeof number);
+    const auto expected = std::span(payload_).subspan(number % 256, frame.size() - sizeof number);
+    return frame.size() == sizes_[number % sizes_.size()] && std::memcmp(frame.data() + sizeof number, expected.data(), expected.size()) == 0;
+  }
+
+  void take(std::span<const std::byte> frame, Instant now) {
+    if (mode_ == "echo") {
+      node::OutFrame back;
+      back.head_bytes = 0;
+      back.payload = frame;
+      port_.send(kPeer, back);
+    }
+    if (mode_ != "ping") return;
+    std::uint64_t number = 0;
+    if (frame.size() >= sizeof number) std::memcpy(&number, frame.data(), sizeof number);
+    if (!is_intact(frame)) {
+      say(fmt::format("damaged: {} bytes, number {}", frame.size(), number));
+      stopped = true;
+    }
+    if (number != next_ || !waiting_) return;
+    waiting_ = false;
+    round_trips_.add(monotonic_now() - sent_);
+    sent_ = now;
+    if (++next_ < count_) return;
+    say(fmt::format("ping ok {} p50 {} ns p90 {} ns p99 {} ns max {} us resent {}", count_, round_trips_.quantile(0.5).ns, round_trips_.quantile(0.9).ns,
+                    round_trips_.quantile(0.99).ns, round_trips_.max().ns / 1000, resent_));
+    next_ = 0;
+    round_trips_.clear();
+    if (arguments_.text("again") != "yes") stopped = true;
+  }
+
+  void ping(Instant now) {
+    if (!up_) return;
+    if (waiting_ && now - sent_ < milliseconds(200)) return;
+    if (!waiting_ && now - sent_ < microseconds(static_cast<std::int64_t>(arguments_.number("pause_us", 0)))) return;
+    resent_ += waiting_;
+    waiting_ = true;
+    send_number(next_);
+    sent_ = monotonic_now();
+  }
+
+  const Arguments& arguments_;
+  node::Port& port_;
+  const DpdkPort& device_;
+  std::string mode_;
+  std::vector<std::size_t> sizes_;
+  std::vector<std::byte> payload_;
+  std::array<std::span<const std::byte>, 64> frames_;
+  std::uint64_t count_ = 0, next_ = 0, resent_ = 0;
+  bool up_ = false, waiting_ = false;
+  Instant sent_{}, told_{};
+  Histogram round_trips_;
+};
+
+int run(const Arguments& arguments) {
+  EalOptions options;
+  options.file_prefix = "slipstream-test-" + arguments.text("name", "peer");
+  options.memory_mb = 64;
+  options.hugepages = arguments.text("hugepages") == "on" ? Hugepages::kOn : arguments.text("hugepages") == "auto" ? Hugepages::kAuto : Hugepages::kOff;
+  const std::string vdev = arguments.text("vdev"), pci = arguments.text("pci");
+  if (!vdev.empty()) options.vdevs.push_back(vdev);
+  if (!pci.empty()) options.pci.push_back(pci);
+  const auto fail = [](const Error& error) {
+    say("error " + error.message());
+    return static_cast<int>(error.code);
+  };
+  const auto info = start_eal(options);
+  if (!info) return fail(info.error());
+  if (!info->warning.empty()) say("warning " + info->warning);
+
+  DeviceConfig device;
+  device.name = "to_peer";
+  device.device = vdev.empty() ? pci : vdev.substr(0, vdev.find(','));
+  device.mtu = static_cast<std::uint32_t>(arguments.number("mtu", 1500));
+  device.address = arguments.text("address");
+  device.connects = vdev.starts_with("net_memif") && vdev.find("role=server") == std::string::npos;
+  PeerConfig peer;
+  peer.id = NodeId{2}, peer.address = arguments.text("peer"), peer.via = device.name;
+  auto port = DpdkPort::open({device}, {peer});
+  if (!port) return fail(port.error());
+  say("ready");
+
+  Peer self(arguments, **port, **port);
+  Waker waker;
+  IdleStrategy idle(arguments.text("idle") == "spin" ? IdleStrategy::Mode::kSpin : IdleStrategy::Mode::kAdaptive);
+  prepare_data_thread(-1);
+  timespec before{}, after{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+  const Instant begin = monotonic_now();
+  run_loop([&](Instant now) { return self.step(now); }, idle, waker, stopped);
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+  const std::int64_t cpu = (after.tv_sec - before.tv_sec) * 1'000'000'000 + after.tv_nsec - before.tv_nsec;
+  say(fmt::format("ended, {:.1f} % of a core", 100.0 * static_cast<double>(cpu) / static_cast<double>((monotonic_now() - begin).ns)));
+  port->reset();
+  stop_eal();
+  return 0;
+}
+
+}  // namespace
+}  // namespace slipstream::dataplane
+
+int main(int argc, char** argv) {
+  std::signal(SIGTERM, [](int) { slipstream::dataplane::stopped = true; });
+  std::signal(SIGINT, [](int) { slipstream::dataplane::stopped = true; });
+  return slipstream::dataplane::run(slipstream::dataplane::Arguments(argc, argv));
+}
