@@ -14,6 +14,8 @@
 #include "app/replica_directory.h"
 #include "app/status.h"
 #include "postgres/sql_session.h"
+#include "postgres/sync_names.h"
+#include "postgres/sync_names.h"
 #include "wal/io/files.h"
 
 namespace slipstream::app {
@@ -40,6 +42,13 @@ std::expected<void, Error> check_primary_of(const Config& config) {
   if (auto fit = wal::io::check_wal_directory(wal, wal::SegmentLayout(facts->segment_size)); !fit) return fit;
   std::printf("PostgreSQL %u.%u, system %llu, timeline %u: settings are fit\n", facts->server_version_num / 10000, facts->server_version_num % 10000,
               static_cast<unsigned long long>(facts->system.value), facts->timeline.value);
+  // Our own walsender, if the daemon runs, is the one we need.
+  std::string ours = config.primary.application_name;
+  for (auto at = ours.find('\''); at != std::string::npos; at = ours.find('\'', at + 2)) ours.insert(at, 1, '\'');
+  const auto taken = session->value("SELECT count(*) >= current_setting('max_wal_senders')::int FROM pg_catalog.pg_stat_replication WHERE application_name IS DISTINCT FROM '" + ours + "'");
+  if (!taken) return std::unexpected(taken.error());
+  if (*taken == "t")
+    return std::unexpected(Error{ExitCode::kDatabase, "there is no free walsender", "the primary's max_wal_senders", "raise max_wal_senders and restart PostgreSQL, or stop another walsender (pg_stat_replication lists them)"});
   const auto names = session->value("SELECT current_setting('synchronous_standby_names')");
   if (names && !postgres::names_always_contain(*names, config.primary.application_name))
     std::printf("note: synchronous_standby_names is '%s': commits do not wait for us yet. When the daemons run:  ALTER SYSTEM SET synchronous_standby_names = '%s'; SELECT pg_reload_conf()\n",

@@ -37,6 +37,7 @@ class FileDisk : public node::Disk {
 
   void register_memory(std::span<const std::span<std::byte>> regions) { ring_.register_memory(regions); }
   const std::string& note() const { return ring_.note(); }
+  int wake_fd() const { return ring_.event_fd(); }  // Readable when a read or write has ended; -1: nothing tells.
 
   bool submit_read(const node::ReadOp& op) override;
   bool submit_write(const node::WriteOp& op) override;

@@ -1,7 +1,10 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
+#include <optional>
 
 #include "app/commands.h"
+#include "base/nearest.h"
 
 namespace slipstream::app {
 namespace {
@@ -89,6 +92,16 @@ void add_promote(CLI::App& app, PromoteArguments& arguments, int& code) {
   promote->callback([&] { code = promote_command(arguments); });
 }
 
+// The parser itself only says that a subcommand is required.
+std::optional<Error> unknown_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return std::nullopt;
+  std::vector<std::string> known;
+  for (const CLI::App* each : app.get_subcommands(nullptr)) known.push_back(each->get_name());
+  if (std::ranges::find(known, argv[1]) != known.end()) return std::nullopt;
+  const auto near = nearest(argv[1], known);
+  return Error{ExitCode::kUsage, std::string("no such command: ") + argv[1], "", near ? "did you mean " + *near + "?" : "slipstream --help lists them"};
+}
+
 }  // namespace
 
 int main_with(int argc, char** argv) {
@@ -110,6 +123,7 @@ int main_with(int argc, char** argv) {
   add_fence(app, fence, code);
   add_promote(app, promote, code);
   app.add_subcommand("version", "Print the version")->callback([&] { code = version_command(); });
+  if (const auto problem = unknown_command(app, argc, argv)) return report_error(*problem);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {

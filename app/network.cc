@@ -8,7 +8,7 @@
 
 namespace slipstream::app {
 
-std::expected<std::unique_ptr<node::Port>, Error> open_network(const Config& config) {
+std::expected<Network, Error> Network::open(const Config& config) {
   dataplane::EalOptions eal;
   eal.file_prefix = config.runtime.file_prefix;
   eal.hugepages = config.runtime.hugepages == "on" ? dataplane::Hugepages::kOn : config.runtime.hugepages == "off" ? dataplane::Hugepages::kOff : dataplane::Hugepages::kAuto;
@@ -19,8 +19,7 @@ std::expected<std::unique_ptr<node::Port>, Error> open_network(const Config& con
     if (!port.vdev.empty()) eal.vdevs.push_back(port.vdev);
     if (!port.pci.empty()) eal.pci.push_back(port.pci);
     const std::string device = !port.vdev.empty() ? port.vdev.substr(0, port.vdev.find(',')) : !port.pci.empty() ? port.pci : port.mac;
-    const bool connects = port.vdev.starts_with("net_memif") && port.vdev.find("role=server") == std::string::npos;
-    devices.push_back({port.name, device, port.mtu, port.address, config.self().udp_port, connects});
+    devices.push_back({port.name, device, port.mtu, port.address, config.self().udp_port, config.runtime.idle != "spin"});
     if (port.faults) faults = port.faults;
   }
   const auto started = dataplane::start_eal(eal);
@@ -32,9 +31,23 @@ std::expected<std::unique_ptr<node::Port>, Error> open_network(const Config& con
     if (node.name != config.name && node.role != config.role) peers.push_back({node.number, node.address, node.udp_port, node.mac, node.via});
   auto port = dataplane::DpdkPort::open(devices, peers);
   if (!port) return std::unexpected(port.error());
-  if (!faults) return std::move(*port);
+  Network out;
+  out.devices_ = port->get();
+  out.wakes_ = (*port)->wakes() && !faults;  // A frame that is held back rings no bell when its time has come.
+  out.port_ = std::move(*port);
+  if (!faults) return out;
   spdlog::warn("faults are injected on received frames: loss {}, duplicate {}, reorder {}, corrupt {}, seed {}", faults->loss, faults->duplicate, faults->reorder, faults->corrupt, faults->seed);
-  return std::make_unique<dataplane::FaultPort>(std::move(*port), dataplane::Faults{faults->loss, faults->duplicate, faults->reorder, faults->corrupt, faults->seed});
+  out.port_ = std::make_unique<dataplane::FaultPort>(std::move(out.port_), dataplane::Faults{faults->loss, faults->duplicate, faults->reorder, faults->corrupt, faults->seed});
+  return out;
+}
+
+dataplane::IdleStrategy Network::prepare(const Config& config, const FileDisk& disk, dataplane::Waker& waker) const {
+  using Mode = dataplane::IdleStrategy::Mode;
+  const Mode mode = config.runtime.idle == "spin" ? Mode::kSpin : wakes_ ? Mode::kWoken : Mode::kPolled;
+  for (const int fd : devices_->wake_fds()) waker.watch(fd);
+  if (disk.wake_fd() >= 0) waker.watch(disk.wake_fd());
+  dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
+  return dataplane::IdleStrategy(mode);
 }
 
 }  // namespace slipstream::app

@@ -4,11 +4,37 @@
 #include <memory>
 
 #include "app/config.h"
+#include "app/file_disk.h"
+#include "dataplane/dpdk_port.h"
+#include "dataplane/idle.h"
 #include "node/io.h"
 
 namespace slipstream::app {
 
-// Starts DPDK and opens this node's ports as the configuration says, with faults around them where it asks for them.
-std::expected<std::unique_ptr<node::Port>, Error> open_network(const Config& config);
+// This node's ports, with faults around them where the configuration asks for them, and how its data thread idles on them.
+class Network {
+ public:
+  // Starts DPDK and opens the ports.
+  static std::expected<Network, Error> open(const Config& config);
+
+  node::Port& port() { return *port_; }
+
+  // The data thread's life, on the calling thread: step(now) until `stop`. `deadline()` is the node's.
+  template <class Step, class Deadline>
+  void run(const Config& config, const FileDisk& disk, dataplane::Waker& waker, Step step, Deadline deadline, const std::atomic<bool>& stop) {
+    dataplane::IdleStrategy idle = prepare(config, disk, waker);
+    const auto turn_at = [&](Instant now) { return devices_->is_restless() ? now : std::max(deadline(), now + kShortestSleep); };
+    dataplane::run_loop(step, turn_at, idle, waker, stop);
+  }
+
+ private:
+  static constexpr Duration kShortestSleep = microseconds(50);
+
+  dataplane::IdleStrategy prepare(const Config& config, const FileDisk& disk, dataplane::Waker& waker) const;
+
+  std::unique_ptr<node::Port> port_;
+  const dataplane::DpdkPort* devices_ = nullptr;
+  bool wakes_ = false;  // The devices do whenever there is something to receive.
+};
 
 }  // namespace slipstream::app

@@ -48,6 +48,12 @@ std::expected<node::State, Error> load_or_make_state(const std::filesystem::path
   if (!fresh && state.role != node::State::Role::kPrimary) return bad("this is a replica's directory, not a primary's", "correct primary.state_directory");
   if (!fresh && state.system.value != 0 && state.system != facts.system)
     return bad(fmt::format("this state belongs to the cluster with system identifier {}, PostgreSQL's is {}", state.system.value, facts.system.value), "point conninfo at the right server, or use another state_directory");
+  if (!fresh && state.segment_size.value != 0 && state.segment_size != facts.segment_size)
+    return bad(fmt::format("this state belongs to a cluster with segments of {} bytes, PostgreSQL's have {} (wal_segment_size)", state.segment_size.value, facts.segment_size.value),
+               "point conninfo at the right server, or make the state_directory and the replicas anew");
+  if (!fresh && facts.timeline < state.timeline)
+    return bad(fmt::format("PostgreSQL is on timeline {}, but timeline {} was served from here before: this server is an older one", facts.timeline.value, state.timeline.value),
+               "point conninfo at the newer server; to go on with the older one: another state_directory, a higher term (--claim-term), and new replicas");
   if (!fresh && state.machine != machine && !claim_term)
     return bad("this state was made on another machine or for another data directory", "if this server is the only primary now: slipstream run -c FILE --claim-term N, N above every term in use (slipstream status of a replica shows it)");
   if (claim_term && !fresh && *claim_term <= state.own_epoch.term)
@@ -95,8 +101,8 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   auto state = load_or_make_state(state_directory / "state", *facts, claim_term);
   if (!state) return std::unexpected(state.error());
 
-  auto port = open_network(config);
-  if (!port) return std::unexpected(port.error());
+  auto network = Network::open(config);
+  if (!network) return std::unexpected(network.error());
 
   dataplane::Waker waker;
   const auto wake = [&waker] { waker.notify(); };
@@ -125,13 +131,12 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   if (!control) return std::unexpected(control.error());
   spdlog::info("primary {}: system {}, timeline {}, policy \"{}\", WAL in {}", config.name, facts->system.value, facts->timeline.value, config.policy, wal_directory.string());
 
-  dataplane::IdleStrategy idle(config.runtime.idle == "spin" ? dataplane::IdleStrategy::Mode::kSpin : dataplane::IdleStrategy::Mode::kAdaptive);
-  dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
   std::string state_shown;
   Instant looked{};
-  dataplane::run_loop(
+  network->run(
+      config, disk, waker,
       [&](Instant now) {
-        const bool worked = node::step(node, **port, disk, upstream, now) | mailbox.drain();
+        const bool worked = node::step(node, network->port(), disk, upstream, now) | mailbox.drain();
         if (now - looked > seconds(1)) {
           looked = now;
           const node::PrimaryView view = node.snapshot(now).primary;
@@ -141,7 +146,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
         }
         return worked;
       },
-      idle, waker, stop);
+      [&] { return node.deadline(); }, stop);
   control->reset();
   mailbox.close();
   spdlog::info("primary {}: stopped in order", config.name);

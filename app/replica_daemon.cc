@@ -30,14 +30,23 @@ class NoStandby : public node::Standby {
   void release(const node::Release&) override {}
 };
 
+// For the last turns of an orderly stop: answers still go out, nothing new comes in.
+class NothingMoreReceived : public node::Port {
+ public:
+  explicit NothingMoreReceived(node::Port& port) : port_(port) {}
+  std::size_t receive(std::span<std::span<const std::byte>>) override { return 0; }
+  std::size_t room(NodeId peer) override { return port_.room(peer); }
+  void send(NodeId peer, const node::OutFrame& frame) override { port_.send(peer, frame); }
+  void flush() override { port_.flush(); }
+  std::size_t frame_bytes_max(NodeId peer) const override { return port_.frame_bytes_max(peer); }
+
+ private:
+  node::Port& port_;
+};
+
 std::uint32_t server_version_of(std::uint64_t page_magic) {
   const auto version = wal::version_of_magic(static_cast<std::uint16_t>(page_magic));
   return version.empty() ? 150000 : static_cast<std::uint32_t>(std::strtoul(version.data(), nullptr, 10)) * 10000;
-}
-
-std::string read_history(const ReplicaDirectory& directory) {
-  const auto content = wal::io::read_file(directory.wal() / wal::history_file_name(directory.state.timeline));
-  return content ? std::string(reinterpret_cast<const char*>(content->data()), content->size()) : "";
 }
 
 std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& config, const ReplicaDirectory& directory, std::function<void()> wake) {
@@ -114,14 +123,19 @@ class ReplicaControl {
   const FileDisk& disk_;
 };
 
-// Once a second: segments that neither the standby nor a reader nor replica.keep wants are removed.
-void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby, const node::ReplicaSelfView& view) {
+// Once a second: segments that neither the standby nor a reader nor replica.keep wants are removed, but only below what the state file already gives as the log's begin.
+void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby, node::ReplicaNode& node, Mailbox& mailbox) {
   auto* feed = dynamic_cast<postgres::FeedServer*>(&standby);
-  const std::uint64_t needed = feed ? std::min(feed->needed_from().value, view.final_end.value) : view.final_end.value;
-  if (feed && !view.standby_connected) return;  // Its next start tells what it needs.
-  const std::uint64_t keep_from = needed > config.replica.keep.value ? needed - config.replica.keep.value : 0;
-  const auto layout = directory.layout();
-  if (wal::io::remove_segments_before(directory.wal(), layout, Lsn{keep_from}) > 0 && feed) feed->set_log_begin(layout.segment_begin(Lsn{keep_from}));
+  const Lsn fed_from = feed ? feed->needed_from() : Lsn{UINT64_MAX};
+  const Lsn begin = mailbox.call([&] {
+    const node::ReplicaSelfView view = node.snapshot(dataplane::monotonic_now()).replica;
+    const std::uint64_t needed = std::min(fed_from, view.final_end).value, keep = config.replica.keep.value;
+    // A standby that is away: its next start tells what it needs.
+    if ((!feed || view.standby_connected) && needed > keep) node.raise_log_begin(Lsn{needed - keep});
+    return node.log_begin();
+  });
+  if (feed) feed->set_log_begin(begin);
+  wal::io::remove_segments_before(directory.wal(), directory.layout(), begin);
 }
 
 }  // namespace
@@ -129,14 +143,14 @@ void keep_within_bounds(const Config& config, const ReplicaDirectory& directory,
 std::expected<void, Error> run_replica(const Config& config, const std::atomic<bool>& stop) {
   auto directory = ReplicaDirectory::open(config.replica.directory);
   if (!directory) return std::unexpected(directory.error());
-  auto port = open_network(config);
-  if (!port) return std::unexpected(port.error());
+  auto network = Network::open(config);
+  if (!network) return std::unexpected(network.error());
 
   dataplane::Waker waker;
   const auto wake = [&waker] { waker.notify(); };
   Memory ring(config.runtime.ring.value), compare(kCompareBytes);
   load_last_block(*directory, ring.span());
-  FileDisk disk({directory->wal(), directory->state_file(), directory->state.segment_size, directory->state.timeline, read_history(*directory), true, wake});
+  FileDisk disk({directory->wal(), directory->state_file(), directory->state.segment_size, directory->state.timeline, directory->history, true, wake});
   const std::span<std::byte> regions[] = {compare.span()};
   disk.register_memory(regions);
   if (!disk.note().empty()) spdlog::warn("{}", disk.note());
@@ -151,22 +165,22 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   ReplicaControl answers(config, *directory, node, mailbox, disk);
   auto control = ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
   if (!control) return std::unexpected(control.error());
-  spdlog::info("replica {}: system {}, log from {} to {}", config.name, directory->state.system.value, to_string(directory->state.log_begin), to_string(directory->recovered.durable_end));
+  spdlog::info("replica {}: system {}, log from {} to {}; there: {}", config.name, directory->state.system.value, to_string(directory->state.log_begin), to_string(directory->recovered.durable_end),
+               wal::to_string(directory->recovered.stopped_by));
 
   std::atomic<bool> loop_ended{false};
   std::thread keeper([&] {
     while (!loop_ended) {
       for (int i = 0; i < 10 && !loop_ended; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      if (!loop_ended) keep_within_bounds(config, *directory, **standby, mailbox.call([&] { return node.snapshot(dataplane::monotonic_now()).replica; }));
+      if (!loop_ended) keep_within_bounds(config, *directory, **standby, node, mailbox);
     }
   });
-  dataplane::IdleStrategy idle(config.runtime.idle == "spin" ? dataplane::IdleStrategy::Mode::kSpin : dataplane::IdleStrategy::Mode::kAdaptive);
-  dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
   std::string state_shown;
   Instant looked{};
-  dataplane::run_loop(
+  network->run(
+      config, disk, waker,
       [&](Instant now) {
-        const bool worked = node::step(node, **port, disk, **standby, options.primary, now) | mailbox.drain();
+        const bool worked = node::step(node, network->port(), disk, **standby, options.primary, now) | mailbox.drain();
         if (now - looked > seconds(1)) {
           looked = now;
           const node::ReplicaSelfView view = node.snapshot(now).replica;
@@ -175,12 +189,11 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
         }
         return worked;
       },
-      idle, waker, stop);
-  // An orderly stop makes everything received durable (R3): a few more turns, without the network's news.
-  for (int i = 0; i < 1000; ++i) {
-    const node::ReplicaSelfView view = node.snapshot(dataplane::monotonic_now()).replica;
-    if (view.synced_end >= view.received_end) break;
-    node::step(node, **port, disk, **standby, options.primary, dataplane::monotonic_now());
+      [&] { return node.deadline(); }, stop);
+  // An orderly stop makes everything received durable (R3), and the state file tells so: a few more turns.
+  NothingMoreReceived quiet(network->port());
+  for (int i = 0; i < 1000 && !node.settle(); ++i) {
+    node::step(node, quiet, disk, **standby, options.primary, dataplane::monotonic_now());
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   loop_ended = true;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "app/memory.h"
 #include "dataplane/idle.h"
@@ -12,34 +13,81 @@ namespace {
 
 Error directory_error(const std::filesystem::path& path, std::string what, std::string remedy) { return {ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)}; }
 
-}  // namespace
+constexpr std::uint64_t kRecentBytes = std::uint64_t{1} << 30;
 
-std::expected<ReplicaDirectory, Error> ReplicaDirectory::open(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path / "state"))
-    return std::unexpected(directory_error(path, "not a replica's directory: it has no state file", "make it with: slipstream init-standby -c FILE --primary CONNINFO -D PGDATA"));
-  auto lock = wal::io::DirectoryLock::acquire(path);
-  if (!lock) return std::unexpected(lock.error());
+std::expected<node::State, Error> read_state(const std::filesystem::path& path) {
   const auto content = wal::io::read_file(path / "state");
   if (!content) return std::unexpected(content.error());
   auto state = node::decode_state(*content, (path / "state").string());
   if (!state) return std::unexpected(state.error());
   if (state->role != node::State::Role::kReplica) return std::unexpected(directory_error(path, "this is a primary's state directory, not a replica's", "correct replica.directory"));
-  const wal::SegmentLayout layout(state->segment_size);
-  const auto segments = wal::io::list_segments(path / "wal", layout);
-  for (const auto& segment : segments)
-    if (std::filesystem::file_size(segment.path) != layout.segment_size().value)
-      return std::unexpected(directory_error(segment.path, fmt::format("the segment does not have {} bytes", layout.segment_size().value), "restore it, or make the replica anew with init-standby"));
-  if (!segments.empty()) state->log_begin = std::max(state->log_begin, layout.begin_of(segments.front().number));
+  if (state->segment_size.value == 0) return std::unexpected(directory_error(path / "state", "the state file names no segment size", "make the replica anew with init-standby"));
+  return state;
+}
 
-  wal::io::FileSegmentSource source(path / "wal", layout);
-  const bool at_record = state->scan_begin_is_record && state->scan_begin >= state->log_begin;
-  const auto recovered = wal::recover(source, layout, at_record ? state->scan_begin : state->log_begin, at_record ? wal::Scanner::Start::kRecord : wal::Scanner::Start::kPage, {state->system, {}});
+std::expected<std::string, Error> read_history(const std::filesystem::path& wal, TimelineId timeline) {
+  if (timeline.value <= 1) return "";
+  const auto content = wal::io::read_file(wal / wal::history_file_name(timeline));
+  if (!content) return std::unexpected(directory_error(wal / wal::history_file_name(timeline), content.error().what, "copy this file from the primary's pg_wal, or make the replica anew with init-standby"));
+  return std::string(reinterpret_cast<const char*>(content->data()), content->size());
+}
+
+std::optional<wal::TimelineHistory> history_in(const std::filesystem::path& wal, TimelineId timeline) {
+  const auto content = read_history(wal, timeline);
+  if (!content) return std::nullopt;
+  auto parsed = wal::TimelineHistory::parse(timeline, *content);
+  return parsed ? std::optional(std::move(*parsed)) : std::nullopt;
+}
+
+// The state file knows better: a record that began at scan_begin was whole on storage, and so was all that was final.
+std::optional<Error> damage(const std::filesystem::path& wal, const node::State& state, const wal::TimelineHistory& history, const wal::Recovered& found) {
+  const Lsn known = std::max(state.final_end, state.scan_begin);
+  const bool last_record_lost = state.scan_begin_is_record && found.durable_end <= state.scan_begin;
+  if (found.durable_end >= known && !last_record_lost) return std::nullopt;
+  const wal::SegmentLayout layout(state.segment_size);
+  const std::uint64_t number = layout.number_of(found.stopped_at);
+  std::filesystem::path segment;
+  bool there = false;
+  for (const TimelineId timeline : history.file_candidates(layout.begin_of(number), state.segment_size)) {
+    std::error_code ignored;
+    if (there) break;
+    segment = wal / layout.file_name(timeline, number);
+    there = std::filesystem::exists(segment, ignored);
+  }
+  if (!there) segment = wal / layout.file_name(history.file_owner(layout.begin_of(number), state.segment_size), number);
+  const std::string what = there ? fmt::format("the segment is damaged at {} ({})", to_string(found.stopped_at), found.stopped_by == wal::ScanFault::kEnd ? "zeros where there was WAL" : wal::to_string(found.stopped_by))
+                                 : "the segment is missing";
+  return directory_error(segment, fmt::format("{}, but the log was durable to {} and beyond: its storage lost data", what, to_string(known)),
+                         "do not promote from it; copy the segment of this name from the primary's pg_wal while it is there, or make the replica anew with init-standby");
+}
+
+}  // namespace
+
+std::expected<ReplicaDirectory, Error> ReplicaDirectory::open(const std::filesystem::path& path, Check check) {
+  std::error_code problem;
+  if (!std::filesystem::exists(path / "state", problem)) {
+    if (problem) return std::unexpected(directory_error(path, "cannot use the directory: " + problem.message(), "run as the user that owns it, or correct replica.directory"));
+    return std::unexpected(directory_error(path, "not a replica's directory: it has no state file", "make it with: slipstream init-standby -c FILE --primary CONNINFO -D PGDATA"));
+  }
+  auto lock = wal::io::DirectoryLock::acquire(path);
+  if (!lock) return std::unexpected(lock.error());
+  auto state = read_state(path);
+  if (!state) return std::unexpected(state.error());
+  const wal::SegmentLayout layout(state->segment_size);
+  const std::filesystem::path wal = path / "wal";
+  if (auto fit = wal::io::check_replica_directory(wal, layout); !fit) return std::unexpected(fit.error());
+  auto content = read_history(wal, state->timeline);
+  if (!content) return std::unexpected(content.error());
+  const auto history = wal::TimelineHistory::parse(state->timeline, *content);
+  if (!history) return std::unexpected(directory_error(wal / history.error().where, history.error().what, history.error().remedy));
+
+  const Lsn begin = check == Check::kRecent && state->scan_begin.value > state->log_begin.value + kRecentBytes ? layout.segment_begin(Lsn{state->scan_begin.value - kRecentBytes}) : state->log_begin;
+  wal::io::FileSegmentSource source(wal, layout, *history);
+  const auto recovered = wal::recover(source, layout, begin, wal::Scanner::Start::kPage, {state->system, {}});
+  if (auto damaged = damage(wal, *state, *history, recovered)) return std::unexpected(*damaged);
   // What was read may still be only in the page cache of a killed daemon: it must be on storage before it is acknowledged again.
-  if (auto synced = wal::io::sync_segments_from(path / "wal", layout, at_record ? state->scan_begin : state->log_begin); !synced) return std::unexpected(synced.error());
-  if (recovered.durable_end < state->final_end)
-    return std::unexpected(directory_error(path, fmt::format("the log is whole only to {} ({}), but {} was final: its storage lost data", to_string(recovered.durable_end), wal::to_string(recovered.stopped_by), to_string(state->final_end)),
-                                           "do not promote from it; make the replica anew with init-standby"));
-  return ReplicaDirectory{path, std::move(*lock), std::move(*state), recovered};
+  if (auto synced = wal::io::sync_segments_from(wal, layout, state->scan_begin); !synced) return std::unexpected(synced.error());
+  return ReplicaDirectory{path, std::move(*lock), std::move(*state), std::move(*content), recovered};
 }
 
 void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring) {
@@ -47,21 +95,21 @@ void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> rin
   const auto block = ring.subspan(begin.value & (ring.size() - 1), 4096);
   std::ranges::fill(block, std::byte{0});
   if (begin == end) return;
-  wal::io::FileSegmentSource source(directory.wal(), directory.layout());
+  wal::io::FileSegmentSource source(directory.wal(), directory.layout(), history_in(directory.wal(), directory.state.timeline));
   (void)source.read(begin, block.first((end - begin).value));
 }
 
 void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size) {
   constexpr std::uint64_t kBelowFinal = 256 * wal::kBlockBytes;
   const wal::SegmentLayout layout(segment_size);
-  wal::io::FileSegmentSource source(wal, layout);
+  wal::io::FileSegmentSource source(wal, layout, history_in(wal, evidence.timeline));
   const std::uint64_t block = align_down(evidence.final_end, wal::kBlockBytes).value;
   const Lsn begin = std::max(evidence.log_begin, Lsn{block > kBelowFinal ? block - kBelowFinal : 0});
   if (begin < evidence.durable_end) evidence.blocks = wal::io::digest_blocks(source, layout, {begin, evidence.durable_end});
 }
 
 std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path& path, const std::string& name, NodeId id, const OfflineFence& fence) {
-  auto directory = ReplicaDirectory::open(path);
+  auto directory = ReplicaDirectory::open(path, ReplicaDirectory::Check::kWhole);
   if (!directory) return std::unexpected(directory.error());
   node::ReplicaOptions options;
   options.name = name, options.id = id;

@@ -18,15 +18,22 @@ namespace slipstream::app {
 struct ReplicaDirectory {
   std::filesystem::path path;
   wal::io::DirectoryLock lock;
-  node::State state;         // log_begin raised to what is still there.
+  node::State state;
+  std::string history;       // Of its timeline; empty on timeline 1.
   wal::Recovered recovered;  // What the log holds.
 
   std::filesystem::path wal() const { return path / "wal"; }
   std::filesystem::path state_file() const { return path / "state"; }
   wal::SegmentLayout layout() const { return wal::SegmentLayout(state.segment_size); }
 
-  // Locks, reads and recovers. Errors (kDirectory): not initialised, in use, damaged, a primary's, or holding less than was final.
-  static std::expected<ReplicaDirectory, Error> open(const std::filesystem::path& path);
+  // How much of the log below what is known to be durable is checked record by record, besides all that lies behind.
+  enum class Check : std::uint8_t {
+    kRecent,  // The last GiB: quick enough for a daemon's start.
+    kWhole,
+  };
+  // Locks, reads and recovers. Errors (kDirectory): not initialised, not usable, in use, a primary's; or damaged: it names the segment and the position where the log ends although the
+  // state file knows that it was durable beyond. A torn tail behind what is known to be durable is no error.
+  static std::expected<ReplicaDirectory, Error> open(const std::filesystem::path& path, Check check = Check::kRecent);
 };
 
 // The 4 KiB block that holds `end`, from disk, zeros from `end` on, into its place in the ring.

@@ -130,6 +130,7 @@ std::expected<void, Error> Device::fit_mtu() {
   if (ip_bytes_max_ < kMtuMin)
     return std::unexpected(error("bsize=" + std::to_string(memif.buffer_bytes) + " is too small", "set bsize= to the mtu and " + std::to_string(kEthernetBytes) + " more, on both sides"));
   if (!memif.is_server) server_ = std::make_unique<MemifServerProbe>(memif);
+  doorbell_ = std::make_unique<Doorbell>(memif.bell(memif.is_server), memif.bell(!memif.is_server), memif.is_abstract, config_.may_sleep);
   return {};
 }
 
@@ -163,6 +164,8 @@ std::expected<void, Error> Device::set_up() {
 
 bool Device::is_usable() const { return started_ && (!is_memif_ || (is_up_ && ControlGate::instance().is_held())); }
 
+bool Device::is_restless() const { return queued_ > 0 || (is_memif_ && started_ && !ControlGate::instance().is_held()); }
+
 bool Device::has_link() const {
   rte_eth_link link{};
   if (!started_ || rte_eth_link_get_nowait(port_, &link) != 0 || link.link_status != RTE_ETH_LINK_UP) return false;
@@ -185,6 +188,7 @@ void Device::poll_link(Instant now) {
   const bool was_up = is_up_;
   is_up_ = has_link();
   if (was_up && !is_up_) ++counters_.link_losses;
+  if (doorbell_) doorbell_->reconnect();
   if (!is_up_) drop_queue();
   if (!is_up_ && server_) connect(now);
   if (is_memif_) gate.release();
@@ -228,6 +232,7 @@ void Device::flush() {
   for (int tries = 0; tries < kFlushTries && done < queued_; ++tries)
     done += rte_eth_tx_burst(port_, 0, queue_.data() + done, static_cast<std::uint16_t>(queued_ - done));
   counters_.sent += done;
+  if (done > 0 && doorbell_) doorbell_->ring();
   std::shift_left(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(queued_), static_cast<std::ptrdiff_t>(done));
   queued_ -= done;
   if (queued_ == 0 || done > 0) {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/time.h"
+#include "dataplane/doorbell.h"
 #include "dataplane/memif.h"
 #include "dataplane/packet.h"
 
@@ -24,7 +25,7 @@ struct DeviceConfig {
   std::uint32_t mtu = 1500; // Of the network: the IP packet's greatest size. memif's bsize must be 14 more.
   std::string address;      // Local IPv4.
   std::uint16_t udp_port = 7650;
-  bool connects = false;    // A memif client; found out from the vdev, so it need not be said.
+  bool may_sleep = true;    // The thread sleeps when nothing happens: peers on this machine are asked to wake it.
 };
 
 struct DeviceCounters {
@@ -63,6 +64,10 @@ class Device {
   bool is_burst_full() const { return queued_ >= kBurst; }
   void flush();
 
+  // What becomes readable when there may be packets; -1: this device cannot wake anybody.
+  int wake_fd() const { return doorbell_ ? doorbell_->fd() : -1; }
+  bool is_restless() const;  // Wants to be called again at once, whatever arrives: packets are queued, or its rings are not to be touched just now.
+
  private:
   Device(const DeviceConfig& config, rte_mempool* pool) : config_(config), pool_(pool) {}
 
@@ -88,6 +93,7 @@ class Device {
   std::size_t ip_bytes_max_ = 0;
   MacAddress mac_{};
   std::unique_ptr<MemifServerProbe> server_;  // A memif client's.
+  std::unique_ptr<Doorbell> doorbell_;        // memif's.
   Instant link_polled_{};
   Instant connected_{};      // When connecting last began.
   Instant stalled_since_{};  // 0: not stalled.

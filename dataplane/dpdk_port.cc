@@ -130,6 +130,21 @@ std::size_t DpdkPort::frame_bytes_max(NodeId id) const {
   return to ? lines_[to->line].device->ip_bytes_max() - kIpUdpBytes : 0;
 }
 
+std::vector<int> DpdkPort::wake_fds() const {
+  std::vector<int> out;
+  for (const Line& line : lines_)
+    if (line.device->wake_fd() >= 0) out.push_back(line.device->wake_fd());
+  return out;
+}
+
+bool DpdkPort::wakes() const {
+  return std::ranges::all_of(lines_, [](const Line& line) { return line.device->wake_fd() >= 0; });
+}
+
+bool DpdkPort::is_restless() const {
+  return std::ranges::any_of(lines_, [](const Line& line) { return line.device->is_restless(); });
+}
+
 std::vector<DeviceCounters> DpdkPort::counters() const {
   std::vector<DeviceCounters> out;
   for (const Line& line : lines_) out.push_back(line.device->counters());

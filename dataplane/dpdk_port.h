@@ -37,6 +37,11 @@ class DpdkPort : public node::Port {
   void flush() override;
   std::size_t frame_bytes_max(NodeId peer) const override;
 
+  // For a loop that sleeps: what wakes it, whether that is all it takes, and whether it may sleep now.
+  std::vector<int> wake_fds() const;
+  bool wakes() const;
+  bool is_restless() const;
+
   std::vector<DeviceCounters> counters() const;  // In the order of open()'s devices.
 
  private:

@@ -1,6 +1,5 @@
 #include "dataplane/idle.h"
 
-#include <poll.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -8,30 +7,49 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cerrno>
+
+#include "base/check.h"
 
 namespace slipstream::dataplane {
 namespace {
 
-// With few cores the database runs on the same ones: polling is short, and giving way starts early.
+// Of a thread that everything wakes: an io_uring completion or a peer's answer is further away than that.
+constexpr Duration kWokenPollFor = microseconds(5);
+constexpr Duration kWokenSleep = milliseconds(10);
+
+// Of a thread that has to look. With few cores the database runs on the same ones: polling is short, and giving way starts early.
 constexpr Duration kPollFor = microseconds(20);
-constexpr Duration kYieldFor = microseconds(200);
-constexpr Duration kShortSleepsFor = milliseconds(20);
-constexpr Duration kShortSleep = microseconds(30);
-constexpr Duration kMediumSleepsFor = milliseconds(500);
-constexpr Duration kMediumSleep = microseconds(150);
-constexpr Duration kLongSleep = microseconds(500);
+constexpr Duration kYieldFor = microseconds(100);
+constexpr Duration kShortSleep = microseconds(30), kMediumSleep = microseconds(150), kLongSleep = milliseconds(1);
+constexpr Duration kShortSleepsMin = microseconds(500), kShortSleepsMax = milliseconds(20);
+constexpr std::int64_t kMediumSleepsTimes = 4;           // Of how long the short ones went on.
+constexpr Duration kStretchGap = milliseconds(1);        // A longer one ends a busy stretch.
 
 }  // namespace
 
-Waker::Waker() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+Waker::Waker() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), watched_{{event_, POLLIN, 0}} {}
 Waker::~Waker() { close(event_); }
+
+void Waker::watch(int fd) {
+  CHECK(watched_.size() <= kWatchedMax);
+  watched_.push_back({fd, POLLIN, 0});
+}
 
 void Waker::notify() {
   if (notified_.exchange(true, std::memory_order_seq_cst)) return;
   if (!sleeping_.load(std::memory_order_seq_cst)) return;
   const std::uint64_t one = 1;
   (void)!write(event_, &one, sizeof one);
+}
+
+void Waker::drain(int fd) {
+  std::array<std::byte, 64> ignored;
+  constexpr int kReadsMax = 64;  // Whoever rings faster than that keeps us awake anyway.
+  for (int i = 0; i < kReadsMax && read(fd, ignored.data(), ignored.size()) > 0; ++i)
+    if (fd == event_) return;
 }
 
 void Waker::sleep(Duration at_most) {
@@ -42,25 +60,32 @@ void Waker::sleep(Duration at_most) {
   }
   sleeping_.store(true, std::memory_order_seq_cst);
   if (!notified_.load(std::memory_order_seq_cst)) {
-    pollfd wait{event_, POLLIN, 0};
     const timespec timeout{at_most.ns / 1'000'000'000, at_most.ns % 1'000'000'000};
-    if (ppoll(&wait, 1, &timeout, nullptr) > 0) {
-      std::uint64_t count = 0;
-      (void)!read(event_, &count, sizeof count);
-    }
+    if (ppoll(watched_.data(), watched_.size(), &timeout, nullptr) > 0)
+      for (const pollfd& each : watched_)
+        if (each.revents != 0) drain(each.fd);
   }
   sleeping_.store(false, std::memory_order_seq_cst);
   notified_.store(false, std::memory_order_seq_cst);
 }
 
 IdleStrategy::Choice IdleStrategy::choose(bool worked, Instant now) {
-  if (worked) last_work_ = now;
+  if (worked) {
+    if (now - last_work_ > kStretchGap) busy_since_ = now;
+    last_work_ = now;
+  }
   if (mode_ == Mode::kSpin || worked) return {};
   const Duration idle = now - last_work_;
+  if (mode_ == Mode::kPolled) return choose_polled(idle);
+  return idle < kWokenPollFor ? Choice{} : Choice{Action::kSleep, kWokenSleep};
+}
+
+IdleStrategy::Choice IdleStrategy::choose_polled(Duration idle) const {
   if (idle < kPollFor) return {};
   if (idle < kYieldFor) return {Action::kYield, {}};
-  if (idle < kShortSleepsFor) return {Action::kSleep, kShortSleep};
-  return {Action::kSleep, idle < kMediumSleepsFor ? kMediumSleep : kLongSleep};
+  const Duration short_sleeps = std::clamp((last_work_ - busy_since_) * 4, kShortSleepsMin, kShortSleepsMax);
+  if (idle < short_sleeps) return {Action::kSleep, kShortSleep};
+  return {Action::kSleep, idle < short_sleeps * kMediumSleepsTimes ? kMediumSleep : kLongSleep};
 }
 
 Instant monotonic_now() {

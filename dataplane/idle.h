@@ -1,13 +1,17 @@
 #pragma once
 
+#include <poll.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "base/time.h"
 
 namespace slipstream::dataplane {
 
-// Lets other threads cut a data thread's sleep short. notify() is one atomic exchange unless the thread sleeps.
+// What ends a data thread's sleep: notify() by other threads (one atomic exchange unless the thread sleeps), and descriptors that become readable.
 class Waker {
  public:
   Waker();
@@ -15,20 +19,26 @@ class Waker {
   Waker(const Waker&) = delete;
   Waker& operator=(const Waker&) = delete;
 
-  void notify();            // Any thread.
-  void sleep(Duration at_most);  // The data thread: returns early when notified.
+  void watch(int fd);            // Non-blocking; a sleep that it ends reads it empty, whatever it holds. At most kWatchedMax.
+  void notify();                 // Any thread.
+  void sleep(Duration at_most);  // The data thread.
 
  private:
+  static constexpr std::size_t kWatchedMax = 31;
+  void drain(int fd);
+
   int event_;
+  std::vector<pollfd> watched_;  // First the event.
   std::atomic<bool> notified_{false};
   std::atomic<bool> sleeping_{false};
 };
 
-// What a data thread does when a turn found nothing to do. Spinning: nothing. Adaptive: goes on polling for a moment, then lets others run, then sleeps for longer and
-// longer; any work starts over. DPDK devices cannot wake us, so the longest sleep bounds the first reaction.
+// What a data thread does when a turn found nothing to do. Spinning: it goes on. Woken (everything that brings work also wakes): it sleeps almost at once, for as long as the
+// nodes' timers allow. Polled (most DPDK devices cannot wake us): it goes on for a moment, lets others run, then sleeps for longer and longer, short ones for longer the
+// longer the last busy stretch was; the longest sleep bounds the first reaction.
 class IdleStrategy {
  public:
-  enum class Mode : std::uint8_t { kAdaptive, kSpin };
+  enum class Mode : std::uint8_t { kSpin, kWoken, kPolled };
   enum class Action : std::uint8_t { kPoll, kYield, kSleep };
   struct Choice {
     Action action = Action::kPoll;
@@ -36,24 +46,27 @@ class IdleStrategy {
   };
 
   explicit IdleStrategy(Mode mode) : mode_(mode) {}
+  Mode mode() const { return mode_; }
   Choice choose(bool worked, Instant now);
 
  private:
+  Choice choose_polled(Duration idle) const;
+
   Mode mode_;
-  Instant last_work_{};
+  Instant busy_since_{}, last_work_{};
 };
 
 Instant monotonic_now();  // CLOCK_MONOTONIC
 int usable_cores();
 void prepare_data_thread(int core);  // Pins it to `core` (-1: not), and makes short sleeps short.
 
-// Turns until `stop`: `step(now)` says whether anything happened.
-template <class Step>
-void run_loop(Step step, IdleStrategy& idle, Waker& waker, const std::atomic<bool>& stop) {
+// Turns until `stop`: `step(now)` says whether anything happened, `deadline(now)` when it wants the next turn at the latest.
+template <class Step, class Deadline>
+void run_loop(Step step, Deadline deadline, IdleStrategy& idle, Waker& waker, const std::atomic<bool>& stop) {
   while (!stop.load(std::memory_order_relaxed)) {
     const Instant now = monotonic_now();
     const IdleStrategy::Choice choice = idle.choose(step(now), now);
-    if (choice.action == IdleStrategy::Action::kSleep) waker.sleep(choice.sleep);
+    if (choice.action == IdleStrategy::Action::kSleep) waker.sleep(std::min(choice.sleep, deadline(now) - now));
     else if (choice.action == IdleStrategy::Action::kYield) waker.sleep({0});
   }
 }

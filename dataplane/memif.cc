@@ -92,6 +92,7 @@ MemifOptions MemifOptions::of(const Vdev& vdev) {
   out.is_server = role == "server" || role == "master";
   out.is_abstract = vdev.option("socket-abstract").value_or("yes") != "no";
   out.socket = vdev.option("socket").value_or(out.socket);
+  out.id = vdev.option("id").value_or(out.id);
   if (const auto bytes = vdev.option("bsize")) out.buffer_bytes = static_cast<std::uint32_t>(std::strtoul(bytes->c_str(), nullptr, 10));
   return out;
 }

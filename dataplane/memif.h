@@ -15,9 +15,12 @@ struct MemifOptions {
   bool is_server = false;
   bool is_abstract = true;  // The driver's default: a name without a file.
   std::string socket = "/run/memif.sock";
+  std::string id = "0";
   std::uint32_t buffer_bytes = 2048;
 
   static MemifOptions of(const Vdev& vdev);
+  // Of this link's doorbells (doorbell.h).
+  std::string bell(bool of_server) const { return socket + "." + id + (of_server ? ".server" : ".client"); }
 };
 
 bool is_memif(const Vdev& vdev);

@@ -44,7 +44,7 @@ void Peer::drop_session() {
         resent_before_ += sender_->counters().bytes_resent;
   state_ = State::kIdle;
   sender_.reset();
-  streaming_ = false;
+  streaming_ = policy_told_ = false;
   control_.clear();
   slots_.forget();  // What is being read says nothing of the files as they are in the next session.
 }
@@ -206,13 +206,14 @@ void Peer::send_adoption(Instant now) {
     for (std::uint32_t offset = 0; offset == 0 || offset < total; offset += kHistoryPiece)
       send_later(protocol::History{facts_.timeline, total, offset, facts_.history.substr(offset, kHistoryPiece)});
   }
-  send_later(protocol::PolicyUpdate{facts_.policy_version, facts_.policy_text, facts_.members});
   send_later(protocol::Adopt{welcome_.durable_end});
   retry_at_ = now + kRetry;
 }
 
+// Only to a log that holds what was valid: by a new policy, fewer may recover what was committed by the old one (Q5).
 void Peer::on_policy_changed(Instant now) {
-  if (state_ != State::kActive) return;
+  if (state_ != State::kActive || !holds_what_was_valid()) return;
+  policy_told_ = true;
   send_later(protocol::PolicyUpdate{facts_.policy_version, facts_.policy_text, facts_.members});
   retry_at_ = now + kRetry;
 }
@@ -224,8 +225,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
     sender_.emplace(welcome_.durable_end, acked.window_end, facts_.heartbeat, now);
     sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
     read_cursor_ = welcome_.durable_end;
-    shipped_target_ = std::max(log_.end(), facts_.confirmed_end);
-    valid_target_ = facts_.valid_end;
+    mark_targets();
   }
   if (state_ != State::kActive) return Verdict::kUnexpected;
   const Verdict verdict = sender_->on_ack(acked, now);
@@ -238,8 +238,14 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
   standby_ready_ = acked.standby_ready;
   log_only_ = acked.log_only;
   look_at_progress();
+  if (!policy_told_) on_policy_changed(now);
   slots_.release_below(sender_->received_end());
   return Verdict::kAccepted;
+}
+
+void Peer::mark_targets() {
+  shipped_target_ = std::max(log_.end(), facts_.confirmed_end);
+  valid_target_ = std::max(facts_.valid_end, facts_.flushed_at_connection);
 }
 
 // It streams once it has received all that was shipped when it last fell short of memory: while files are read for it,
@@ -250,8 +256,7 @@ void Peer::look_at_progress() {
     streaming_ = true;
     return;
   }
-  shipped_target_ = log_.end();
-  valid_target_ = facts_.valid_end;
+  mark_targets();
 }
 
 void Peer::on_deadline(Instant now) {

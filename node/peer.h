@@ -36,6 +36,7 @@ struct PrimaryFacts {
   Lsn flushed_end;
   Lsn confirmed_end;
   Lsn valid_end;
+  Lsn flushed_at_connection;  // Commits below may have been acknowledged in earlier lives.
   std::uint64_t policy_version = 0;
   std::string policy_text;
   std::vector<protocol::PolicyMember> members;
@@ -99,6 +100,7 @@ class Peer {
   protocol::Verdict on_refuse(const protocol::FrameHeader& from, const protocol::Refuse& refuse, Instant now);
   void offer_batches();
   bool next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now);
+  void mark_targets();
   void look_at_progress();
 
   ack::Member member_;
@@ -135,6 +137,7 @@ class Peer {
       false;  // Once it had all that was shipped when it last looked, it counts for the rest of the session.
   Lsn shipped_target_{};                                                    // What it has to have received for that,
   Lsn valid_target_{};                                                      // and what was valid then.
+  bool policy_told_ = false;                                                // In this session.
   std::uint64_t frames_before_ = 0, bytes_before_ = 0, resent_before_ = 0;  // Of earlier sessions.
 };
 

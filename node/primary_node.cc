@@ -130,7 +130,7 @@ struct PrimaryNode::Impl {
     facts.system = up.system, facts.timeline = up.timeline, facts.segment_size = up.segment_size,
     facts.server_version_num = up.server_version_num;
     facts.history = up.history;
-    facts.flushed_end = up.flushed_end;
+    facts.flushed_end = facts.flushed_at_connection = up.flushed_end;
     facts.confirmed_end = facts.valid_end = up.stream_begin;
     recording = true;
     confirmer.restart(up.stream_begin);

@@ -47,6 +47,7 @@ struct ReplicaNode::Impl {
         last_persist(now) {
     if (keeper.state().log_only != options.log_only) keeper.change([&](State& s) { s.log_only = options.log_only; });
     final_end = std::min(keeper.state().final_end, log.durable_end());
+    final_durable = final_end;
     scan_begin_durable = keeper.state().scan_begin;
     log_begin_durable = keeper.state().log_begin;
   }
@@ -85,14 +86,19 @@ struct ReplicaNode::Impl {
     if (log.no_space())
       return refuse(h, RefuseReason::kDirectory,
                     options.name + " has no space left for WAL: what it received cannot be made durable", now);
-    if (phase != Phase::kNone && h.epoch == epoch && h.session <= session) {
+    if (h.epoch < epoch)  // A late one: its successor was answered already.
+      return refuse(h, RefuseReason::kStaleEpoch,
+                    fmt::format("{} was greeted in epoch {}, {} comes with {}", options.name, to_string(epoch),
+                                hello.primary_name, to_string(h.epoch)),
+                    now),
+             Verdict::kStaleEpoch;
+    if (h.epoch == epoch && (h.session < session || (h.session == session && phase != Phase::kNone))) {
       if (h.session == session && phase == Phase::kWelcomed) welcome_wanted = true;
       return Verdict::kDuplicate;
     }
     end_session();
     phase = Phase::kQuiescing;
     session = h.session, epoch = h.epoch, identity = hello.identity, timeline = h.timeline;
-    wanted_policy = hello.policy_version;
     history.start_over();
     refused_reason.clear();
     // Whoever answered a higher term obeys no lower one again, even if it ends here.
@@ -122,7 +128,7 @@ struct ReplicaNode::Impl {
 
   protocol::Welcome welcome() const {
     return {state().log_id,        options.name,    state().held_epoch, state().counted_end, state().log_begin,
-            log.durable_end(),     final_end,       applied_end(),      window_end(),        state().policy.version,
+            log.durable_end(),     final_durable,   applied_end(),      window_end(),        state().policy.version,
             state().standby_ready, state().log_only};
   }
 
@@ -153,8 +159,7 @@ struct ReplicaNode::Impl {
       return Verdict::kDuplicate;
     }
     if (phase != Phase::kWelcomed || adopt.adopted_end != log.durable_end()) return Verdict::kUnexpected;
-    if (state().policy.version < wanted_policy || !history.has(timeline))
-      return Verdict::kUnexpected;  // Their frames were lost; it comes again.
+    if (!history.has(timeline)) return Verdict::kUnexpected;  // Its frames were lost; it comes again.
     phase = Phase::kAdopting;
     adopt_ticket = keeper.change([&](State& s) {
       s.held_epoch = epoch;
@@ -195,7 +200,10 @@ struct ReplicaNode::Impl {
       refuse(h, RefuseReason::kNoSession, "no session: say hello", now);
       return Verdict::kOtherSession;
     }
-    if (h.epoch > epoch) return Verdict::kFutureEpoch;
+    if (h.epoch > epoch || h.session > session) {  // A late greeting was answered instead of the one that counts.
+      refuse(h, RefuseReason::kNoSession, "another session: say hello", now);
+      return h.epoch > epoch ? Verdict::kFutureEpoch : Verdict::kOtherSession;
+    }
     if (h.session != session) return Verdict::kOtherSession;
     heard_at = now;
     if (const auto* request = std::get_if<protocol::DigestRequest>(&frame.body)) {
@@ -246,6 +254,8 @@ struct ReplicaNode::Impl {
 
   // ---- Acks
 
+  // What is told of final_end survives a crash: the primary removes WAL below it.
+
   struct Told {
     Lsn durable, applied, final, window;
     std::uint64_t policy = 0;
@@ -254,7 +264,7 @@ struct ReplicaNode::Impl {
   };
   Told telling() const {
     const std::uint64_t policy = keeper.durable(policy_ticket) ? state().policy.version : 0;
-    return {log.durable_end(), applied_end(), final_end,
+    return {log.durable_end(), applied_end(), final_durable,
             window_end(),      policy,        state().standby_ready && keeper.durable(standby_ticket)};
   }
 
@@ -313,10 +323,10 @@ struct ReplicaNode::Impl {
   Epoch epoch{};
   Identity identity{};
   TimelineId timeline{};
-  std::uint64_t wanted_policy = 0;
   std::uint64_t packet_number = 0;
   bool welcome_wanted = false, ack_wanted = false;
-  StateKeeper::Ticket promise_ticket = 0, adopt_ticket = 0, policy_ticket = 0, standby_ticket = 0, fence_ticket = 0;
+  StateKeeper::Ticket promise_ticket = 0, adopt_ticket = 0, policy_ticket = 0, standby_ticket = 0, fence_ticket = 0,
+                      settle_ticket = 0;
 
   std::optional<protocol::Refuse> refusal;
   protocol::FrameHeader refusal_header;
@@ -330,7 +340,7 @@ struct ReplicaNode::Impl {
   Told told{};
   Instant last_ack{}, last_persist{}, heard_at{}, now_seen{};
   Instant repeat_at = kNever;
-  Lsn scan_begin_writing{}, scan_begin_durable{}, log_begin_writing{}, log_begin_durable{};
+  Lsn final_writing{}, final_durable{}, scan_begin_writing{}, scan_begin_durable{}, log_begin_writing{}, log_begin_durable{};
   std::uint64_t bytes_before = 0, duplicate_before = 0;
   VerdictCounters verdicts;
 };

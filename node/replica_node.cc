@@ -30,6 +30,7 @@ void ReplicaNode::on_disk(DiskDone done, Instant now) {
   if (done.id == kPersistOperation) {
     n.keeper.on_done(done.status, now);
     if (done.status == DiskStatus::kOk)
+      n.final_durable = std::max(n.final_durable, std::min(n.final_writing, n.log.durable_end())),
       n.scan_begin_durable = n.scan_begin_writing, n.log_begin_durable = n.log_begin_writing;
     n.quiesce();
     n.activate_if_durable(now);
@@ -69,12 +70,20 @@ void ReplicaNode::on_deadline(Instant now) {
 
 void ReplicaNode::raise_log_begin(Lsn wanted) {
   Impl& n = *impl_;
+  if (n.phase != Impl::Phase::kNone && n.phase != Impl::Phase::kActive) return;
   const Lsn limit = std::min(n.release().fed_end, n.scan_begin_durable);
   const Lsn begin = align_down(std::min(wanted, limit), n.state().segment_size.value);
   if (begin > n.state().log_begin) n.keeper.change([&](State& s) { s.log_begin = begin; });
 }
 
 Lsn ReplicaNode::log_begin() const { return impl_->log_begin_durable; }
+
+bool ReplicaNode::settle() {
+  Impl& n = *impl_;
+  if (!n.log.settled()) return false;
+  if (n.positions_moved()) n.settle_ticket = n.keeper.change([&](State& s) { n.remember_positions(s); });
+  return n.keeper.durable(n.settle_ticket);
+}
 
 bool ReplicaNode::next_frame(NodeId peer, std::size_t, OutFrame& out, Instant now) {
   Impl& n = *impl_;
@@ -106,7 +115,9 @@ std::optional<ReadOp> ReplicaNode::next_read() { return impl_->digests.next_read
 std::optional<PersistOp> ReplicaNode::next_persist() {
   Impl& n = *impl_;
   auto op = n.keeper.next(n.now_seen);
-  if (op) n.scan_begin_writing = n.state().scan_begin, n.log_begin_writing = n.state().log_begin;
+  if (op)
+    n.final_writing = n.state().final_end, n.scan_begin_writing = n.state().scan_begin,
+    n.log_begin_writing = n.state().log_begin;
   return op;
 }
 std::optional<KeepHistoryOp> ReplicaNode::next_history() { return impl_->history.next(); }

@@ -70,9 +70,13 @@ class ReplicaNode {
   void on_standby(const StandbyEvent& event, Instant now);
   void on_deadline(Instant now);
   // Retention: the log may begin at `wanted` from now on. Goes no further than what was fed and what recovery starts
-  // from; segments below log_begin() may be removed.
+  // from, and nowhere while a session is being opened (it was told where the log begins); segments below log_begin()
+  // may be removed.
   void raise_log_begin(Lsn wanted);
   Lsn log_begin() const;  // Durable.
+  // An orderly stop: called between turns until it says true. Then everything received is on stable storage (R3), and
+  // so are the positions of that moment: whatever the log lacks when it is opened again was damaged meanwhile.
+  bool settle();
 
   // Outputs.
   bool next_frame(NodeId peer, std::size_t frame_bytes_max, OutFrame& out, Instant now);

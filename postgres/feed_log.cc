@@ -59,9 +59,10 @@ int FeedLog::open_segment(TimelineId timeline, std::uint64_t number) {
 
 FeedRead FeedLog::read(const wal::TimelineHistory& history, Lsn at, std::span<std::byte> out) {
   const std::uint64_t number = layout_.number_of(at);
-  int fd = open_segment(history.owner_of(at), number);
-  if (fd < 0) fd = open_segment(history.timeline(), number);
-  for (auto it = history.ancestors().rbegin(); it != history.ancestors().rend() && fd < 0; ++it) fd = open_segment(it->timeline, number);
+  // A fork's first segment is the newer timeline's file as soon as there is one, also below the fork: what came late of the ancestor's bytes was written there alone.
+  int fd = -1;
+  for (const TimelineId timeline : history.file_candidates(layout_.begin_of(number), layout_.segment_size()))
+    if (fd = open_segment(timeline, number); fd >= 0 || errno != ENOENT) break;
   if (fd < 0) return errno == ENOENT ? FeedRead::kMissing : FeedRead::kFailed;
   std::size_t have = 0;
   while (have < out.size()) {

@@ -24,14 +24,6 @@ Instant monotonic() {
   return Instant{at.tv_sec * 1'000'000'000 + at.tv_nsec};
 }
 
-// Microseconds since 2000-01-01.
-std::int64_t wall_us() {
-  constexpr std::int64_t kSeconds2000 = 946'684'800;
-  timespec at{};
-  ::clock_gettime(CLOCK_REALTIME, &at);
-  return (at.tv_sec - kSeconds2000) * 1'000'000 + at.tv_nsec / 1000;
-}
-
 }  // namespace
 
 FeedServer::Loop::Connection::~Connection() { ::close(fd); }
@@ -39,7 +31,7 @@ FeedServer::Loop::Connection::~Connection() { ::close(fd); }
 FeedServer::Loop::Loop(FeedOptions options, FeedSocket socket, std::vector<uid_t> allowed, int event)
     : options_(std::move(options)), socket_(std::move(socket)), allowed_(std::move(allowed)), event_(event),
       log_(options_.wal_directory, wal::SegmentLayout(options_.segment_size), options_.log_begin),
-      context_{options_.system, options_.server_version_num, options_.standby_name, options_.receive_timeout, &log_, wall_us}, log_begin_(options_.log_begin.value) {
+      context_{options_.system, options_.server_version_num, options_.standby_name, options_.receive_timeout, &log_, now_us}, log_begin_(options_.log_begin.value) {
   last_released_.timeline = options_.timeline;
   released_.store(last_released_);
 }

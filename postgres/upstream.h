@@ -1,9 +1,7 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -12,8 +10,11 @@
 #include "base/error.h"
 #include "base/spsc_ring.h"
 #include "node/io.h"
+#include "postgres/event.h"
 
 namespace slipstream::postgres {
+
+class SqlSession;
 
 struct UpstreamOptions {
   std::string conninfo;
@@ -25,45 +26,61 @@ struct UpstreamOptions {
 
 // The primary's PostgreSQL, seen from the data thread: two threads of their own hold a replication connection (flushed stream in, positions out) and an SQL session (slot, names, stop).
 // Guarantees: (1) a stream's payload is digested and dropped: no byte of it leaves this class. (2) What is sent as write/flush/apply is exactly what report() last handed over since the connection was made.
-//   (3) A server with another system identifier is never spoken to beyond finding that out. (4) An unmoved position is repeated at most every 100 ms, so two ends that
-//   wait for each other at a shutdown do not spin.
+//   (3) A server with another system identifier, or one in recovery, is never spoken to beyond finding that out. (4) stop() waits for no server, whatever state it is in.
+//   (5) A stopping PostgreSQL is answered, at most every 100 ms, for as long as the report moves; one second after its last move the connection is dropped, so that
+//   PostgreSQL's walsender, which waits for a confirmation of everything, never waits for a quorum that does not come.
 class PostgresUpstream : public node::Upstream {
  public:
   explicit PostgresUpstream(UpstreamOptions options);
-  ~PostgresUpstream() override;
+  ~PostgresUpstream() override;  // stop().
 
   bool next_event(node::UpstreamEvent& event) override;
   void report(const node::Report& report) override;
   void advance_slot(Lsn end) override;
   void reconnect() override;
 
-  // Why there is no connection now; nothing while there is one. Any thread.
+  // Drops both connections and ends both threads. Once; nothing is heard or reported afterwards.
+  void stop();
+
+  // Why there is no replication connection now, or else no SQL session; nothing while there are both. Any thread.
   std::optional<Error> problem() const;
 
  private:
   class Stream;
   void replication_thread();
+  bool stream();
   void sql_thread();
+  bool serve_sql(SqlSession& session);
+  bool poll_names(SqlSession& session);
+  void move_slot(SqlSession& session);
   void push(node::UpstreamEvent event, SpscRing<node::UpstreamEvent>& ring);
-  void set_problem(std::optional<Error> problem);
+  void set_problem(std::optional<Error>& which, std::optional<Error> problem);
   bool sleep_for(int milliseconds);
 
   UpstreamOptions options_;
   SpscRing<node::UpstreamEvent> stream_events_{8192};
   SpscRing<node::UpstreamEvent> sql_events_{64};
-  node::Report last_reported_{};          // Data thread's.
+  node::Report last_reported_{};  // Data thread's.
+
   std::mutex mutex_;
-  node::Report wanted_report_{};          // Guarded by mutex_.
+  node::Report wanted_report_{};      // Guarded by mutex_.
+  bool replication_sleeps_ = false;   // Guarded by mutex_: a new report must wake the replication thread.
   std::atomic<std::uint64_t> slot_end_{0};
-  std::atomic<std::uint64_t> connections_{0};  // Replication connections made so far.
+  std::atomic<std::uint64_t> connections_{0};     // Replication connections made so far.
   std::atomic<std::uint64_t> connected_seen_{0};  // The one whose Connected the data thread took.
   std::atomic<bool> reconnect_{false};
+  std::atomic<bool> server_stops_{false};  // As the SQL session was told; until there is a new connection.
   std::atomic<bool> stop_{false};
-  int event_;                             // Wakes the replication thread out of poll().
+  Event wake_;     // For the replication thread.
+  Event stopped_;  // Ends every wait.
+
   mutable std::mutex problem_mutex_;
-  std::optional<Error> problem_;
-  std::condition_variable stopped_;
-  std::mutex stop_mutex_;
+  std::optional<Error> stream_problem_, sql_problem_;  // Guarded by problem_mutex_.
+
+  // The SQL thread's.
+  std::optional<std::string> names_;
+  std::uint64_t slot_moved_to_ = 0, slot_moved_on_ = 0;  // Where to, and on which replication connection.
+
   std::thread replication_;
   std::thread sql_;
 };

@@ -16,7 +16,7 @@ Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanne
     scanner.on_bytes(std::span(buffer).first(got));
     at = at + ByteCount{got};
   }
-  Recovered out{scanner.valid_end(), scanner.record_begin(), scanner.records() == 0 ? start : scanner.next_start(), scanner.fault()};
+  Recovered out{scanner.valid_end(), scanner.record_begin(), scanner.records() == 0 ? start : scanner.next_start(), scanner.fault(), scanner.scanned_end()};
   if (out.stopped_by == ScanFault::kNone) out.stopped_by = ScanFault::kEnd;
   return out;
 }

@@ -24,6 +24,7 @@ struct Recovered {
   Lsn last_record_begin;  // For the scanner that goes on from durable_end. 0: none.
   Scanner::Start next_start = Scanner::Start::kRecord;  // How a scanner goes on from durable_end.
   ScanFault stopped_by = ScanFault::kEnd;
+  Lsn stopped_at{};  // The page or record that could not be read, at or behind durable_end.
 };
 
 // What a log holds after a crash: the valid prefix from `begin` (a record's start or a page's) and nothing more. Replicas acknowledge

@@ -53,4 +53,11 @@ TimelineId TimelineHistory::file_owner(Lsn segment_begin, ByteCount segment_size
   return owner_of(segment_begin + ByteCount{segment_size.value - 1});
 }
 
+std::vector<TimelineId> TimelineHistory::file_candidates(Lsn segment_begin, ByteCount segment_size) const {
+  std::vector<TimelineId> out{file_owner(segment_begin, segment_size)};
+  for (auto it = ancestors_.rbegin(); it != ancestors_.rend() && it->end > segment_begin; ++it)
+    if (it->timeline < out.front()) out.push_back(it->timeline);
+  return out;
+}
+
 }  // namespace slipstream::wal

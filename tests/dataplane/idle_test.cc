@@ -11,11 +11,11 @@ namespace {
 using Action = IdleStrategy::Action;
 
 TEST(IdleStrategy, SleepsLongerTheLongerNothingHappens) {
-  IdleStrategy idle(IdleStrategy::Mode::kAdaptive);
+  IdleStrategy idle(IdleStrategy::Mode::kPolled);
   const Instant start = Instant{} + seconds(100);
   EXPECT_EQ(idle.choose(true, start).action, Action::kPoll);
   EXPECT_EQ(idle.choose(false, start + microseconds(1)).action, Action::kPoll);
-  EXPECT_EQ(idle.choose(false, start + microseconds(100)).action, Action::kYield);
+  EXPECT_EQ(idle.choose(false, start + microseconds(50)).action, Action::kYield);
   const auto soon = idle.choose(false, start + milliseconds(1)), later = idle.choose(false, start + seconds(5));
   EXPECT_EQ(soon.action, Action::kSleep);
   EXPECT_EQ(later.action, Action::kSleep);
@@ -23,6 +23,30 @@ TEST(IdleStrategy, SleepsLongerTheLongerNothingHappens) {
   EXPECT_LE(later.sleep, milliseconds(1)) << "the longest sleep bounds the first reaction";
   EXPECT_EQ(idle.choose(true, start + seconds(6)).action, Action::kPoll);
   EXPECT_EQ(idle.choose(false, start + seconds(6) + microseconds(1)).action, Action::kPoll);
+}
+
+TEST(IdleStrategy, StaysAlertForLongerAfterALongerBusyStretch) {
+  const auto alert_after = [](Duration stretch) {
+    IdleStrategy idle(IdleStrategy::Mode::kPolled);
+    const Instant start = Instant{} + seconds(100);
+    for (Instant at = start; at <= start + stretch; at = at + microseconds(100)) idle.choose(true, at);
+    Duration after = microseconds(200);
+    const Duration shortest = idle.choose(false, start + stretch + after).sleep;
+    while (idle.choose(false, start + stretch + after).sleep == shortest) after = after + microseconds(100);
+    return after;
+  };
+  EXPECT_LE(alert_after(microseconds(100)), milliseconds(1)) << "a heartbeat keeps nobody awake";
+  EXPECT_GE(alert_after(milliseconds(50)), milliseconds(20));
+}
+
+TEST(IdleStrategy, WokenSleepsAlmostAtOnceAndForLong) {
+  IdleStrategy idle(IdleStrategy::Mode::kWoken);
+  const Instant start = Instant{} + seconds(100);
+  EXPECT_EQ(idle.choose(true, start).action, Action::kPoll);
+  const auto choice = idle.choose(false, start + microseconds(20));
+  EXPECT_EQ(choice.action, Action::kSleep);
+  EXPECT_GE(choice.sleep, milliseconds(5));
+  EXPECT_LE(choice.sleep, milliseconds(20)) << "a ring that was lost costs no more than this";
 }
 
 TEST(IdleStrategy, SpinningNeverSleeps) {

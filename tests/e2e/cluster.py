@@ -182,11 +182,11 @@ class Cluster:
     """One primary and its replicas, each with a daemon, each replica with a standby."""
 
     def __init__(self, directory=None, policy="ANY 1 (a, b)", level="on", replicas=("a", "b"), faults=None, settings=None, wal_segsize=16,
-                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=()):
+                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None):
         self.dir = Path(directory or tempfile.mkdtemp(prefix="slip-"))
         self.policy, self.level, self.names, self.faults = policy, level, list(replicas), faults
         self.ring, self.hugepages, self.idle, self.log_only = ring, hugepages, idle, set(log_only)
-        self.wal_segsize, self.base_port = wal_segsize, base_port
+        self.wal_segsize, self.base_port, self.keep = wal_segsize, base_port, keep
         self.sockets = self.dir / "s"
         self.daemons, self.clients = {}, []
         for path in (self.dir, self.sockets):
@@ -242,6 +242,8 @@ class Cluster:
         else:
             standby = "" if name in self.log_only else f'standby_conninfo = "{self.standbys[name].conninfo}"\n'
             text += f'\n[replica]\ndirectory = "{self.dir}/replica_{name}"\n{standby}'
+            if self.keep:
+                text += f'keep = "{self.keep}"\n'
             if name in self.log_only:
                 text += "log_only = true\n"
             else:
@@ -369,7 +371,8 @@ class Cluster:
         end = end or parse_lsn(self.status(name)["replica"]["final_end"])
         size = self.wal_segsize << 20
         compared = 0
-        for path in self.log_files(name):
+        # Where timelines share a segment the newest one's file holds all of it.
+        for path in {path.name[8:]: path for path in self.log_files(name)}.values():
             number = int(path.name[8:16], 16) * (0x100000000 // size) + int(path.name[16:24], 16)
             begin = number * size
             if begin >= end:

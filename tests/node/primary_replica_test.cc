@@ -433,6 +433,45 @@ TEST(Nodes, CompareWithoutTheFinalWalThatThePrimaryRemoved) {
   EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
 }
 
+TEST(Nodes, KnowAfterAnOrderlyStopAllThatWasDurable) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn end = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
+  ReplicaHost& host = world.replica(0);
+  EXPECT_FALSE(host.node->settle()) << "the positions are not on disk yet";
+  ASSERT_TRUE(world.until([&] { return host.node->settle(); }, milliseconds(20)));
+  const State state = host.durable_state();
+  EXPECT_TRUE(state.scan_begin_is_record);
+  EXPECT_EQ(state.scan_begin, world.wal.previous()) << "the last record's begin";
+  EXPECT_EQ(state.final_end, world.replica(0).view(world.now).final_end);
+}
+
+TEST(Nodes, RemoveNoWalWhileASessionIsBeingOpened) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.write(120, 30'000);
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == world.wal.end(); }, seconds(5)));
+  world.run(milliseconds(1500));
+  // The answers to its Welcome are lost: it stays where it told the primary where its log begins.
+  world.network.drop = [](NodeId, NodeId to, const protocol::Frame& frame) {
+    return to != kPrimaryId && !std::holds_alternative<protocol::Hello>(frame.body);
+  };
+  world.lose_connection();
+  world.connect();
+  ReplicaNode& node = *world.replica(0).node;
+  ASSERT_TRUE(world.until([&] { return node.snapshot(world.now).replica.state == "comparing"; }));
+  node.raise_log_begin(Lsn{UINT64_MAX >> 1});
+  world.run(milliseconds(5));
+  EXPECT_EQ(node.log_begin(), kLogBegin);
+  world.network.drop = nullptr;
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }, seconds(5)));
+  node.raise_log_begin(Lsn{UINT64_MAX >> 1});
+  world.run(milliseconds(5));
+  EXPECT_GT(node.log_begin(), kLogBegin);
+}
+
 TEST(Nodes, RemoveNoWalThatRecoveryOrTheStandbyNeeds) {
   World world("ANY 1 (b1)", 1);
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));

@@ -54,6 +54,8 @@ class WalWriter {
     previous_ = previous;
   }
   Lsn previous() const { return previous_; }
+  // After cut() at a page's begin, within a record: the server goes on without that record, as the next page says.
+  void abandon_record() { abandoned_ = true; }
 
  private:
   void put(std::span<const std::byte> bytes) {
@@ -70,7 +72,8 @@ class WalWriter {
     std::vector<std::byte> bytes(long_header ? 40 : 24);
     ByteWriter header(bytes);
     header.le(std::uint16_t{0xD110});
-    header.le(static_cast<std::uint16_t>((remaining > 0 ? 1 : 0) | (long_header ? 2 : 0)));
+    header.le(static_cast<std::uint16_t>((remaining > 0 ? 1 : 0) | (long_header ? 2 : 0) | (abandoned_ ? 8 : 0)));
+    abandoned_ = false;
     header.le(std::uint32_t{1});
     header.le(end().value);
     header.le(remaining);
@@ -87,6 +90,7 @@ class WalWriter {
   SystemId system_;
   Lsn begin_;
   Lsn previous_{};
+  bool abandoned_ = false;
   std::vector<std::byte> bytes_;
 };
 

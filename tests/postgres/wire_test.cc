@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "postgres/sql_session.h"
+#include <algorithm>
+
+#include "postgres/feed_messages.h"
 
 namespace slipstream::postgres {
 namespace {
@@ -25,6 +27,24 @@ TEST(Wire, EncodesAStandbysStatusAsPostgresqlReadsIt) {
   EXPECT_EQ(message[8], std::byte{1}) << "big-endian";
 }
 
+TEST(Wire, ReadsWhatAWalsenderWrites) {
+  BackendMessages out;
+  const auto payload = out.xlog_data(Lsn{0x1000}, Lsn{0x2000}, 77, 3);
+  std::fill(payload.begin(), payload.end(), std::byte{9});
+  const auto data = decode_xlog_data(out.pending().subspan(5));
+  ASSERT_TRUE(data);
+  EXPECT_EQ(data->start, Lsn{0x1000});
+  EXPECT_EQ(data->wal_end, Lsn{0x2000});
+  EXPECT_EQ(data->time_us, 77);
+  EXPECT_EQ(std::vector(data->payload.begin(), data->payload.end()), bytes_of({9, 9, 9}));
+  out.take(out.pending().size());
+  out.keepalive(Lsn{0x3000}, 78, true);
+  const auto keepalive = decode_keepalive(out.pending().subspan(5));
+  ASSERT_TRUE(keepalive);
+  EXPECT_EQ(keepalive->wal_end, Lsn{0x3000});
+  EXPECT_TRUE(keepalive->reply_requested);
+}
+
 TEST(Wire, RefusesTruncatedAndForeignMessages) {
   const auto message = encode(StandbyStatus{});
   for (std::size_t length = 0; length < message.size(); ++length) EXPECT_FALSE(decode_standby_status(std::span(message).first(length))) << length;
@@ -33,19 +53,6 @@ TEST(Wire, RefusesTruncatedAndForeignMessages) {
   std::vector<std::byte> wraps(26, std::byte{0xff});
   wraps[0] = std::byte{'w'};
   EXPECT_FALSE(decode_xlog_data(wraps)) << "a start that wraps with its payload";
-}
-
-TEST(SyncNames, SayWhetherEverySetContainsUs) {
-  for (const char* names : {"slipstream", "\"slipstream\"", "SLIPSTREAM", "FIRST 1 (slipstream)", "ANY 1 (slipstream)", "1 (slipstream)", "ANY 2 (slipstream, other)", "2 (slipstream, other)"})
-    EXPECT_TRUE(names_always_contain(names, "slipstream")) << names;
-  for (const char* names : {"", "*", "other", "slipstream, other", "ANY 1 (slipstream, other)", "FIRST 1 (slipstream, other)", "ANY 2 (slipstream, x, y)", "ANY 1 (*)", "slipstream2"})
-    EXPECT_FALSE(names_always_contain(names, "slipstream")) << names;
-}
-
-TEST(ConnectionError, SaysWhatToDo) {
-  EXPECT_NE(connection_error("FATAL:  password authentication failed for user \"x\"", "").remedy.find("password"), std::string::npos);
-  EXPECT_NE(connection_error("FATAL:  number of requested standby connections exceeds max_wal_senders", "").remedy.find("max_wal_senders"), std::string::npos);
-  EXPECT_NE(connection_error("FATAL:  no pg_hba.conf entry for replication connection from host", "").remedy.find("pg_hba.conf"), std::string::npos);
 }
 
 }  // namespace

@@ -24,8 +24,13 @@ void FileSegmentSource::close_segment() {
 }
 
 std::string FileSegmentSource::name_of(std::uint64_t number) const {
-  if (history_)
-    return layout_.file_name(history_->file_owner(layout_.begin_of(number), layout_.segment_size()), number);
+  if (history_) {
+    for (const TimelineId timeline : history_->file_candidates(layout_.begin_of(number), layout_.segment_size())) {
+      const std::string name = layout_.file_name(timeline, number);
+      if (::faccessat(AT_FDCWD, (directory_ / name).c_str(), F_OK, 0) == 0) return name;
+    }
+    return {};
+  }
   std::string newest;
   for (const SegmentFile& file : list_segments(directory_, layout_))
     if (file.number == number) newest = file.path.filename().string();

@@ -15,9 +15,9 @@
 namespace slipstream::wal::io {
 
 // Reads segments by position with plain pread: for recovery and other work that may wait.
-// With a history: each position from the file that the history says holds it. Without: from the newest timeline that
-// has the segment. Bytes come from a file that still bore its name after they were read (PostgreSQL recycles segments
-// by renaming them).
+// With a history: each position from the file that the history says holds it, or, before anything was written behind a
+// fork, from its ancestor's. Without: from the newest timeline that has the segment. Bytes come from a file that still
+// bore its name after they were read (PostgreSQL recycles segments by renaming them).
 class FileSegmentSource : public SegmentSource {
  public:
   FileSegmentSource(std::filesystem::path directory, SegmentLayout layout,

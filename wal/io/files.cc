@@ -61,7 +61,7 @@ bool looks_like_segment(std::string_view name) {
 
 // The common half of both checks. Returns how many segments there are.
 std::expected<std::size_t, Error> check_segments(const std::filesystem::path& directory, SegmentLayout layout,
-                                                 const std::string& wanted) {
+                                                 const std::string& wanted, const std::string& size_remedy) {
   struct stat info{};
   if (::stat(directory.c_str(), &info) != 0)
     return directory_error(std::string("no WAL directory: ") + std::strerror(errno), directory, "name " + wanted);
@@ -80,7 +80,7 @@ std::expected<std::size_t, Error> check_segments(const std::filesystem::path& di
     if (!layout.parse(name) || static_cast<std::uint64_t>(info.st_size) != layout.segment_size().value)
       return directory_error("wrong segment size: " + name + " has " + std::to_string(info.st_size) +
                                  " bytes, but the cluster's segments have " + size,
-                             directory, "check that this is the WAL directory of this cluster (SHOW wal_segment_size)");
+                             directory, size_remedy);
     if (::access(path.c_str(), R_OK) != 0)
       return directory_error(name + " is not readable for this user: " + std::strerror(errno), directory,
                              "run the daemon as the user that owns the directory (PostgreSQL's)");
@@ -135,7 +135,8 @@ std::expected<std::vector<std::byte>, Error> read_file(const std::filesystem::pa
 }
 
 std::expected<void, Error> check_wal_directory(const std::filesystem::path& directory, SegmentLayout layout) {
-  const auto count = check_segments(directory, layout, "the server's pg_wal");
+  const auto count = check_segments(directory, layout, "the server's pg_wal",
+                                    "check that this is the WAL directory of this cluster (SHOW wal_segment_size)");
   if (!count) return std::unexpected(count.error());
   if (*count == 0)
     return directory_error("no WAL segments in it", directory, "name the pg_wal directory of the running server");
@@ -143,7 +144,9 @@ std::expected<void, Error> check_wal_directory(const std::filesystem::path& dire
 }
 
 std::expected<void, Error> check_replica_directory(const std::filesystem::path& directory, SegmentLayout layout) {
-  const auto count = check_segments(directory, layout, "the replica's directory");
+  const auto count = check_segments(directory, layout, "the replica's directory",
+                                    "it was truncated or comes from elsewhere: copy the segment of this name from the "
+                                    "primary's pg_wal, or make the replica anew with init-standby");
   if (!count) return std::unexpected(count.error());
   if (::faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
     return directory_error(std::string("the directory is not writable for this user: ") + std::strerror(errno),

@@ -1,6 +1,7 @@
 #include "wal/io/io_ring.h"
 
 #include <liburing.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ struct IoRing::Impl {
   io_uring ring{};
   std::size_t entries = 0;
   std::size_t under_way = 0;  // At most `entries`, so neither queue ever overflows.
+  int event = -1;  // Signalled by the kernel with each completion.
   bool blocking = false;
   bool enabled = false;
   std::optional<Error> problem;
@@ -80,6 +82,11 @@ int IoRing::Impl::open(unsigned count) {
   if (io_uring_register_files_sparse(&ring, kFileSlots) != 0 &&
       io_uring_register_files(&ring, slots.data(), kFileSlots) != 0)
     slots.clear();
+  event = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (event >= 0 && io_uring_register_eventfd(&ring, event) != 0) {
+    ::close(event);
+    event = -1;
+  }
   return 0;
 }
 
@@ -164,6 +171,7 @@ IoRing::~IoRing() {
   if (impl_->blocking) return;
   finish();
   io_uring_queue_exit(&impl_->ring);
+  if (impl_->event >= 0) ::close(impl_->event);
 }
 
 void IoRing::register_memory(std::span<const std::span<std::byte>> regions) {
@@ -282,6 +290,7 @@ void IoRing::finish() {
 }
 
 std::size_t IoRing::under_way() const { return impl_->under_way + impl_->done.size(); }
+int IoRing::event_fd() const { return impl_->blocking ? -1 : impl_->event; }
 bool IoRing::blocking() const { return impl_->blocking; }
 const std::optional<Error>& IoRing::problem() const { return impl_->problem; }
 const std::string& IoRing::note() const { return impl_->note; }

@@ -62,7 +62,15 @@ SegmentReader::File* SegmentReader::free_place() {
 }
 
 std::expected<SegmentReader::File*, IoStatus> SegmentReader::file_of(std::uint64_t number) {
-  const TimelineId owner = history_.file_owner(layout_.begin_of(number), layout_.segment_size());
+  const Lsn begin = layout_.begin_of(number);
+  auto file = file_of(number, history_.file_owner(begin, layout_.segment_size()));
+  if (file || file.error() != IoStatus::kMissing || history_.ancestors().empty()) return file;
+  for (const TimelineId older : history_.file_candidates(begin, layout_.segment_size()))
+    if (file = file_of(number, older); file || file.error() != IoStatus::kMissing) break;
+  return file;
+}
+
+std::expected<SegmentReader::File*, IoStatus> SegmentReader::file_of(std::uint64_t number, TimelineId owner) {
   const auto found = std::ranges::find_if(
       files_, [&](const File& f) { return f.fd >= 0 && !f.stale && f.number == number && f.owner == owner; });
   if (found != files_.end()) {

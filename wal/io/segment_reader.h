@@ -73,6 +73,7 @@ class SegmentReader {
   };
 
   std::expected<File*, IoStatus> file_of(std::uint64_t number);  // nullptr: all places are taken.
+  std::expected<File*, IoStatus> file_of(std::uint64_t number, TimelineId owner);
   File* free_place();
   static bool still_named(const File& file);
   void close_stale();

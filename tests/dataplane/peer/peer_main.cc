@@ -182,7 +182,7 @@ int run(const Arguments& arguments) {
   device.device = vdev.empty() ? pci : vdev.substr(0, vdev.find(','));
   device.mtu = static_cast<std::uint32_t>(arguments.number("mtu", 1500));
   device.address = arguments.text("address");
-  device.connects = vdev.starts_with("net_memif") && vdev.find("role=server") == std::string::npos;
+  device.may_sleep = arguments.text("idle") != "spin";
   PeerConfig peer;
   peer.id = NodeId{2}, peer.address = arguments.text("peer"), peer.via = device.name;
   auto port = DpdkPort::open({device}, {peer});
@@ -191,12 +191,13 @@ int run(const Arguments& arguments) {
 
   Peer self(arguments, **port, **port);
   Waker waker;
-  IdleStrategy idle(arguments.text("idle") == "spin" ? IdleStrategy::Mode::kSpin : IdleStrategy::Mode::kAdaptive);
+  for (const int fd : (*port)->wake_fds()) waker.watch(fd);
+  IdleStrategy idle(!device.may_sleep ? IdleStrategy::Mode::kSpin : (*port)->wakes() ? IdleStrategy::Mode::kWoken : IdleStrategy::Mode::kPolled);
   prepare_data_thread(-1);
   timespec before{}, after{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
   const Instant begin = monotonic_now();
-  run_loop([&](Instant now) { return self.step(now); }, idle, waker, stopped);
+  run_loop([&](Instant now) { return self.step(now); }, [&](Instant now) { return (*port)->is_restless() ? now : kNever; }, idle, waker, stopped);
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
   const std::int64_t cpu = (after.tv_sec - before.tv_sec) * 1'000'000'000 + after.tv_nsec - before.tv_nsec;
   say(fmt::format("ended, {:.1f} % of a core", 100.0 * static_cast<double>(cpu) / static_cast<double>((monotonic_now() - begin).ns)));

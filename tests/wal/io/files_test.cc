@@ -197,6 +197,23 @@ TEST(FileSegmentSource, TakesTheNewestTimelineOrTheOneThatTheHistorySays) {
   EXPECT_TRUE(holds(out, kLayout.begin_of(1), 1));
 }
 
+TEST(FileSegmentSource, TakesTheAncestorsFileWhileNothingWasWrittenBehindTheFork) {
+  const TemporaryDirectory directory;
+  make_segment(directory.path(), kLayout, 1, TimelineId{1}, 1);
+  make_segment(directory.path(), kLayout, 2, TimelineId{1}, 1);
+  const auto history = TimelineHistory::parse(TimelineId{2}, "1\t0/180000\tinside segment 1\n");
+  ASSERT_TRUE(history.has_value());
+  std::vector<std::byte> out(100);
+  FileSegmentSource source(directory.path(), kLayout, *history);
+  ASSERT_EQ(source.read(kLayout.begin_of(1), out), 100u);
+  EXPECT_TRUE(holds(out, kLayout.begin_of(1), 1));
+  EXPECT_EQ(source.read(kLayout.begin_of(2), out), 0u) << "wholly behind the fork: not the ancestor's";
+  make_segment(directory.path(), kLayout, 1, TimelineId{2}, 2);
+  FileSegmentSource again(directory.path(), kLayout, *history);
+  ASSERT_EQ(again.read(kLayout.begin_of(1), out), 100u);
+  EXPECT_TRUE(holds(out, kLayout.begin_of(1), 2));
+}
+
 TEST(FileSegmentSource, DoesNotReadASegmentThatWasRecycled) {
   const TemporaryDirectory directory;
   make_segment(directory.path(), kLayout, 1);

@@ -145,5 +145,23 @@ TEST_P(Reader, TakesEachPositionFromTheFileOfTheTimelineThatHoldsIt) {
   EXPECT_TRUE(holds(into, at(1).begin, 1));
 }
 
+TEST_P(Reader, TakesTheAncestorsFileOnlyUntilTheForksOwnIsThere) {
+  make_segment(directory_.path(), layout_, 2, TimelineId{1}, 1);
+  make_segment(directory_.path(), layout_, 3, TimelineId{1}, 1);
+  const auto into = memory_.span().first(1000);
+  const auto at = [&](std::uint64_t number) {
+    return LsnRange{layout_.begin_of(number), layout_.begin_of(number) + ByteCount{1000}};
+  };
+  const auto history = TimelineHistory::parse(TimelineId{2}, "1\t0/240000\tno reason given\n");  // Inside segment 2.
+  ASSERT_TRUE(history.has_value());
+  reader_.set_history(*history);
+  EXPECT_EQ(read(at(2), false, into), IoStatus::kOk);
+  EXPECT_TRUE(holds(into, at(2).begin, 1));
+  EXPECT_EQ(read(at(3), false, into), IoStatus::kMissing);
+  make_segment(directory_.path(), layout_, 2, TimelineId{2}, 2);
+  EXPECT_EQ(read(at(2), false, into), IoStatus::kOk);
+  EXPECT_TRUE(holds(into, at(2).begin, 2));
+}
+
 }  // namespace
 }  // namespace slipstream::wal::io

@@ -1,0 +1,180 @@
+"""Faults, catching up, feeds to others, a change of policy, ports between network namespaces."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+from cluster import PG_BIN, PG_USER, SLIPSTREAM, Cluster, IdLoad, Process, run, wait_for
+from scenario import Commit, check, identical, pause, resume, scenario
+
+
+@scenario
+def faults_lose_nothing():
+    faults = {"loss": 0.01, "duplicate": 0.01, "reorder": 0.01, "seed": random.randrange(1 << 30)}
+    print(f"  seed {faults['seed']}")
+    with Cluster(policy="ANY 2 (a, b)", faults=faults) as cluster:
+        cluster.start()
+        load = IdLoad(cluster, 4, 8)
+        cluster.primary.sql("CREATE TABLE big AS SELECT g, repeat('y', 500) FROM generate_series(1, 60000) g", timeout=120)
+        load.wait(60)
+        identical(cluster)
+        views = cluster.status("p")["primary"]["replicas"]
+        check(all(view["bytes_resent"] > 0 for view in views), "frames were lost and repaired")
+        for view in views:
+            print(f"  {view['name']}: {view['bytes_sent']} bytes sent, of these {view['bytes_resent']} again ({100 * view['bytes_resent'] / view['bytes_sent']:.2f} %)")
+            check(view["bytes_resent"] < 0.04 * view["bytes_sent"], "repeats stay near what was lost")
+        for server in cluster.standbys.values():
+            check(not load.lost(server), f"every acknowledged commit is on {server.name}")
+        load.remove()
+
+
+@scenario
+def corrupt_frames_change_nothing_but_counters():
+    faults = {"corrupt": 0.002, "seed": random.randrange(1 << 30)}
+    print(f"  seed {faults['seed']}")
+    with Cluster(replicas=("a",), policy="ANY 1 (a)", faults=faults) as cluster:
+        cluster.start()
+        load = IdLoad(cluster, 4, 5)
+        cluster.primary.sql("CREATE TABLE big AS SELECT g, repeat('c', 500) FROM generate_series(1, 30000) g", timeout=120)
+        load.wait(60)
+        identical(cluster)
+        for name in ("p", "a"):
+            bad = {verdict: count for verdict, count in cluster.status(name)["frames"].items() if verdict not in ("accepted", "duplicate") and count > 0}
+            check(bad, f"{name} refused frames: {bad}")
+        check(not load.lost(cluster.standbys["a"]), "every acknowledged commit is on the standby")
+        load.remove()
+
+
+@scenario
+def killed_replica_catches_up():
+    with Cluster(policy="ANY 1 (a, b)") as cluster:
+        cluster.start()
+        load = IdLoad(cluster, 4, 14)
+        time.sleep(1)
+        cluster.daemons["b"].kill()
+        # More than the ring holds, so that older segments must be read.
+        cluster.primary.sql("CREATE TABLE big AS SELECT g, repeat('z', 500) FROM generate_series(1, 120000) g", timeout=120)
+        cluster.primary.sql("SELECT pg_switch_wal()")
+        cluster.start_daemon("b")
+        cluster.wait_streaming()
+        cluster.daemons["p"].kill()
+        cluster.start_daemon("p")
+        cluster.wait_streaming()
+        load.wait(60)
+        identical(cluster)
+        switched = cluster.primary.sql("SELECT pg_walfile_name(pg_switch_wal())")
+        last = next(path for path in cluster.log_files("a") if path.name == switched)
+        cluster.primary.sql("CREATE TABLE after_switch ()")
+        dump = run(PG_BIN / "pg_waldump", "-q", last, check=False)
+        check(dump.returncode == 0, f"pg_waldump reads a replica's segment {last.name} to its end {dump.stderr[:200]}")
+        second = run(SLIPSTREAM, "run", "-c", cluster.config_path("a"), check=False, timeout=30)
+        check(second.returncode == 5 and "is using the directory" in second.stderr, "a second daemon on the same directory is refused")
+        load.remove()
+
+
+@scenario
+def pg_receivewal_streams_from_a_feed():
+    with Cluster() as cluster:
+        cluster.start()
+        target = cluster.sockets / "received"
+        target.mkdir()
+        shutil.chown(target, PG_USER, PG_USER)
+        receiver = Process("pg_receivewal", [PG_BIN / "pg_receivewal", "-h", cluster.sockets, "-p", cluster.feed_port("a"), "-U", PG_USER, "-D", target, "--no-loop"], cluster.dir / "receivewal.log")
+        cluster.primary.sql("CREATE TABLE big AS SELECT g, repeat('w', 500) FROM generate_series(1, 60000) g", timeout=120)
+        switched = cluster.primary.sql("SELECT pg_walfile_name(pg_switch_wal())")
+        cluster.primary.sql("CREATE TABLE more AS SELECT 1")
+        wait_for(f"pg_receivewal to finish {switched}", lambda: (target / switched).exists(), 60, 0.2)
+        finished = sorted(p for p in target.iterdir() if not p.name.endswith(".partial"))
+        for path in finished:
+            check(path.read_bytes() == (cluster.primary.data / "pg_wal" / path.name).read_bytes(), f"{path.name} equals the primary's")
+        receiver.stop()
+        refused = run(PG_BIN / "pg_basebackup", "-h", cluster.sockets, "-p", cluster.feed_port("a"), "-U", PG_USER, "-D", cluster.sockets / "bb", check=False)
+        check(refused.returncode != 0 and "base backups" in refused.stderr, "pg_basebackup is told that a feed makes no base backups")
+
+
+@scenario
+def a_new_policy_works_as_the_stricter_of_both():
+    with Cluster(policy="ANY 1 (a, b)") as cluster:
+        cluster.start()
+        cluster.daemons["p"].stop()
+        pause(cluster, "a")
+        cluster.policy = "FIRST 1 (b)"
+        cluster.write_config("p")
+        cluster.start_daemon("p")
+        cluster.wait_streaming(["b"])
+        check(Commit(cluster).returned(20), "b satisfies the old policy and the new one")
+        resume(cluster, "a")
+        check(cluster.status("p")["primary"]["policy"] == "FIRST 1 (b)", "the new policy is in force")
+        pause(cluster, "a")
+        check(Commit(cluster).returned(10), "commits no longer need a")
+        resume(cluster, "a")
+        pause(cluster, "b")
+        check(not Commit(cluster).returned(4), "but they need b")
+        resume(cluster, "b")
+
+
+# ---- af_packet between two network namespaces
+
+
+class Namespaces:
+    """Two network namespaces joined by a veth pair."""
+
+    def __init__(self, tag):
+        self.names = (f"slip{tag}p", f"slip{tag}a")
+        self.links = (f"sl{tag}p", f"sl{tag}a")
+
+    def __enter__(self):
+        def ip(*arguments):
+            subprocess.run(["ip", *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for name in self.names:
+            ip("netns", "add", name)
+        ip("link", "add", self.links[0], "type", "veth", "peer", "name", self.links[1])
+        for name, link in zip(self.names, self.links):
+            ip("link", "set", link, "netns", name)
+            ip("-n", name, "link", "set", link, "up")
+        return self
+
+    def __exit__(self, *_):
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
+
+
+class PacketCluster(Cluster):
+    """The same cluster over af_packet: daemons in namespaces of their own, as root."""
+
+    namespaces = None
+
+    def status(self, name):
+        done = run(SLIPSTREAM, "status", "-c", self.config_path(name), "--json", check=False, timeout=30, user=0, group=0)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def _port(self, name, peer_of, number, role):
+        link = self.namespaces.links[0 if role == "server" else 1]
+        local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
+        return f'\n[[port]]\nname = "{name}"\nvdev = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"\naddress = "{local}"\n'
+
+    def start_daemon(self, name, extra=()):
+        namespace = self.namespaces.names[0 if name == "p" else 1]
+        command = ["ip", "netns", "exec", namespace, SLIPSTREAM, "run", "-c", self.config_path(name), *extra]
+        self.daemons[name] = Process(f"daemon {name}", command, self.dir / f"{name}.log", user=False)
+        return self.daemons[name]
+
+
+@scenario
+def af_packet_between_namespaces():
+    if os.geteuid() != 0:
+        print("needs root for network namespaces")
+        sys.exit(77)
+    with Namespaces(os.getpid() % 1000) as namespaces:
+        PacketCluster.namespaces = namespaces
+        with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+            cluster.start()
+            load = IdLoad(cluster, 4, 5)
+            load.wait(40)
+            identical(cluster)
+            check(sum(load.acknowledged().values()) > 50, "commits waited on the quorum over af_packet")
+            load.remove()

@@ -1,0 +1,80 @@
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "tests/node/world.h"
+
+// What the simulator once found, small enough to read.
+namespace slipstream::node {
+namespace {
+
+void resend(World& world, NodeId to, const protocol::Frame& frame) {
+  Network::Wire bytes(kHeadBytesMax);
+  bytes.resize(protocol::encode(frame.header, frame.body, bytes));
+  world.network.send(kPrimaryId, to, std::move(bytes));
+}
+
+TEST(KeptBeforeTold, ALateHelloOfAnEarlierEpochDoesNotTakeThePlaceOfTheSessionBeingOpened) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  std::optional<protocol::Frame> late;
+  world.network.seen = [&](NodeId, NodeId, const protocol::Frame& frame) {
+    if (std::holds_alternative<protocol::Hello>(frame.body) && !late) late = frame;
+  };
+  world.network.drop = [](NodeId, NodeId, const protocol::Frame& frame) {
+    return std::holds_alternative<protocol::Adopt>(frame.body);
+  };
+  world.lose_connection(), world.connect();
+  ASSERT_TRUE(world.until([&] { return late.has_value(); }));
+  world.lose_connection(), world.connect();
+  ASSERT_TRUE(world.until([&] { return world.replica_view(0).state == "handshake"; }));
+  world.run(milliseconds(50));
+  resend(world, world.members[0].id, *late);
+  world.run(milliseconds(50));
+  world.network.drop = nullptr;
+  EXPECT_TRUE(world.until([&] { return world.all_streaming(); })) << world.replica_view(0).state;
+}
+
+TEST(KeptBeforeTold, ANewPolicyIsToldOnlyToALogThatHoldsWhatTheOldOneCommitted) {
+  World world("ANY 1 (b1, b2)", 2);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.replica(1).port.connected = false;
+  const Lsn commit = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush >= commit; }));
+  world.stop_primary();
+  world.policy = "ANY 2 (b1, b2)";
+  const NodeId behind = world.members[1].id;
+  world.network.drop = [&](NodeId, NodeId to, const protocol::Frame& frame) {
+    return to == behind && std::holds_alternative<protocol::Data>(frame.body);
+  };
+  world.replica(1).port.connected = true;
+  world.start_primary();
+  world.upstream.events.clear();
+  world.connect();
+  world.run(milliseconds(500));
+  EXPECT_LT(world.replica(1).view(world.now).durable_end, commit);
+  EXPECT_EQ(world.replica(0).durable_state().policy.text, "ANY 2 (b1, b2)");
+  EXPECT_EQ(world.replica(1).durable_state().policy.text, "ANY 1 (b1, b2)")
+      << "alone it would be a recovery set by the new policy, and it lacks the commit";
+  world.network.drop = nullptr;
+  EXPECT_TRUE(world.until([&] { return world.replica(1).durable_state().policy.text == "ANY 2 (b1, b2)"; }));
+}
+
+TEST(KeptBeforeTold, AFinalEndThatIsToldSurvivesACrash) {
+  World world("ANY 1 (b1)", 1);
+  Lsn most{};
+  world.network.seen = [&](NodeId from, NodeId, const protocol::Frame& frame) {
+    const auto* ack = std::get_if<protocol::Ack>(&frame.body);
+    if (!ack || from == kPrimaryId) return;
+    most = std::max(most, ack->final_end);
+    EXPECT_LE(ack->final_end, world.replica(0).durable_state().final_end);
+  };
+  for (int i = 0; i < 30; ++i) {
+    world.commit();
+    world.run(milliseconds(100));
+  }
+  EXPECT_GT(most, kLogBegin);
+}
+
+}  // namespace
+}  // namespace slipstream::node

@@ -1,0 +1,167 @@
+#include "tests/sim/primary_host.h"
+
+#include <algorithm>
+
+#include "node/step.h"
+
+namespace slipstream::sim {
+
+bool PrimaryDisk::submit_read(const node::ReadOp& op) {
+  common_.scheduler.after(random_.between(microseconds(5), microseconds(random_.chance(0.02) ? 5000 : 120)),
+                          [this, op, life = life_] {
+                            if (life == life_) finish_read(op);
+                          });
+  return true;
+}
+
+void PrimaryDisk::finish_read(const node::ReadOp& op) {
+  if (error > 0 && random_.chance(error)) {
+    common_.counts.note(Fault::kReadError);
+    return done(op.id, node::DiskStatus::kFailed);
+  }
+  if (op.range.begin < postgres_.kept_from() || op.range.end > postgres_.end())
+    return done(op.id, node::DiskStatus::kMissing);
+  std::ranges::copy(postgres_.bytes(op.range), op.into.begin());
+  if (!op.bulk && spoiled > 0 && random_.chance(spoiled)) {
+    common_.counts.note(Fault::kSpoiledRead);
+    op.into[random_.below(op.into.size())] ^= std::byte{0x10};
+  }
+  done(op.id, node::DiskStatus::kOk);
+}
+
+bool PrimaryDisk::submit_persist(node::PersistOp&& op) {
+  const Duration shown = random_.between(microseconds(50), milliseconds(2));
+  common_.scheduler.after(shown, [this, content = std::move(op.content), life = life_]() mutable {
+    if (life == life_) state.rename(std::move(content));
+  });
+  common_.scheduler.after(shown + random_.between({0}, milliseconds(1)), [this, id = op.id, life = life_] {
+    if (life != life_) return;
+    state.sync();
+    done(id, node::DiskStatus::kOk);
+  });
+  return true;
+}
+
+void PrimaryDisk::done(std::uint32_t id, node::DiskStatus status) {
+  done_.push_back({id, status});
+  wake();
+}
+
+std::size_t PrimaryDisk::complete(std::span<node::DiskDone> out) {
+  std::size_t count = 0;
+  for (; count < out.size() && !done_.empty(); ++count) {
+    out[count] = done_.front();
+    done_.pop_front();
+  }
+  return count;
+}
+
+void PrimaryDisk::process_died() {
+  ++life_;
+  done_.clear();
+}
+
+PrimaryHost::PrimaryHost(Common common, Random random, Network& network, Postgres& postgres,
+                         std::vector<ack::Member> replicas)
+    : port(common, network, kPrimaryId, random.fork()),
+      disk(common, random.fork(), postgres),
+      common_(common),
+      random_(random.fork()),
+      postgres_(postgres),
+      replicas_(std::move(replicas)),
+      turns_(common, random.fork(), [this] { turn(); }),
+      ring_(kRingBytes),
+      catch_up_(replicas_.size() << 20) {
+  network.attach(kPrimaryId, [this](Wire bytes) {
+    if (!node) return;
+    common_.trace.note("primary", "hears", bytes.size());
+    port.arrive(std::move(bytes));
+    if (!paused_) turns_.wake();
+  });
+  disk.wake = postgres.wake_daemon = [this] {
+    if (!paused_) turns_.wake();
+  };
+  postgres.on_connection = [this] { connect_later(milliseconds(200)); };
+  upstream.on_event = [this](const node::UpstreamEvent& event) {
+    if (const auto* up = std::get_if<node::UpstreamConnected>(&event)) {
+      confirmed_end = up->stream_begin;
+      ++common_.counts.sessions;
+    }
+    if (const auto* chunk = std::get_if<node::UpstreamChunk>(&event)) confirmed_end = chunk->range.end;
+  };
+  upstream.on_report = [this](const node::Report& report) {
+    common_.trace.note("primary", "reports", report.flush.value, report.apply.value);
+    if (on_report) on_report(report);
+    postgres_.report(report);
+  };
+  upstream.on_slot = [this](Lsn end) { postgres_.advance_slot(end); };
+  upstream.on_reconnect = [this] { lose_connection(); };
+  node::State state;
+  state.role = node::State::Role::kPrimary;
+  state.own_epoch = {1, 0};
+  state.identity = Identity{{random_.next(), random_.next()}};
+  state.machine = "machine";
+  state.system = kSystem;
+  disk.state.make(node::encode(state));
+}
+
+void PrimaryHost::start(const std::string& policy_text) {
+  if (node || gone) return;
+  const auto state = node::decode_state(disk.state.visible(), "state");
+  if (!state) return common_.trace.fail("the primary cannot read its state file: {}", state.error().message());
+  policy = policy_text;
+  common_.trace.note("primary", "starts", state->own_epoch.incarnation);
+  common_.trace.say("primary", "policy \"{}\"", policy);
+  node::PrimaryOptions options;
+  options.id = kPrimaryId, options.name = "a", options.replicas = replicas_, options.policy = policy;
+  options.random_seed = random_.next();
+  node = std::make_unique<node::PrimaryNode>(options, *state, ring_, catch_up_, common_.now());
+  connect_later(milliseconds(20));
+  turns_.wake();
+}
+
+void PrimaryHost::connect_later(Duration most) {
+  common_.scheduler.after(random_.between(milliseconds(1), most), [this, life = life_] {
+    if (life != life_ || !node || postgres_.connected()) return;
+    if (!postgres_.running()) return connect_later(milliseconds(50));
+    postgres_.connect(&upstream);
+  });
+}
+
+void PrimaryHost::lose_connection() { postgres_.disconnect(true); }
+
+void PrimaryHost::crash() {
+  if (!node) return;
+  common_.trace.note("primary", "dies");
+  node.reset();
+  ++life_;
+  paused_ = false;
+  disk.process_died();
+  port.clear();
+  turns_.never();
+  postgres_.daemon_died();
+  ++life_;
+  upstream.events.clear();
+  upstream.connections_told = upstream.connections_seen = 0;
+}
+
+void PrimaryHost::lose_power() {
+  crash();
+  if (disk.state.power_lost(random_)) common_.counts.note(Fault::kStateReverted);
+}
+
+void PrimaryHost::pause(bool paused) {
+  if (!node) return;
+  paused_ = paused;
+  common_.trace.note("primary", paused ? "pauses" : "goes on");
+  paused ? turns_.never() : turns_.wake();
+}
+
+void PrimaryHost::turn() {
+  if (!node || paused_) return;
+  const bool worked = node::step(*node, port, disk, upstream, common_.now());
+  if (worked) ++common_.counts.events;
+  turns_.next(worked, node->deadline());
+}
+
+}  // namespace slipstream::sim

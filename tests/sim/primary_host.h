@@ -1,0 +1,80 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "node/primary_node.h"
+#include "tests/sim/postgres.h"
+#include "tests/sim/replica_host.h"
+
+namespace slipstream::sim {
+
+// The primary's daemon's disk: the server's WAL to read, its own state file to keep.
+class PrimaryDisk : public node::Disk {
+ public:
+  PrimaryDisk(Common common, Random random, Postgres& postgres)
+      : common_(common), random_(random), postgres_(postgres) {}
+
+  bool submit_read(const node::ReadOp& op) override;
+  bool submit_write(const node::WriteOp&) override { return false; }
+  bool submit_persist(node::PersistOp&& op) override;
+  bool submit_history(node::KeepHistoryOp&&) override { return false; }
+  std::size_t complete(std::span<node::DiskDone> done) override;
+  void process_died();
+
+  StateFile state;
+  double error = 0;    // That a read fails.
+  double spoiled = 0;  // That a read before confirmation gives other bytes.
+  std::function<void()> wake;
+
+ private:
+  void done(std::uint32_t id, node::DiskStatus status);
+  void finish_read(const node::ReadOp& op);
+
+  Common common_;
+  Random random_;
+  Postgres& postgres_;
+  std::uint64_t life_ = 0;
+  std::deque<node::DiskDone> done_;
+};
+
+// The primary's host but for the server: the node as its daemon drives it.
+class PrimaryHost {
+ public:
+  PrimaryHost(Common common, Random random, Network& network, Postgres& postgres, std::vector<ack::Member> replicas);
+
+  void start(const std::string& policy);
+  void crash();
+  void lose_power();
+  void pause(bool paused);
+  bool running() const { return node != nullptr; }
+  bool paused() const { return paused_; }
+  void lose_connection();  // Made again soon.
+
+  Port port;
+  PrimaryDisk disk;
+  Upstream upstream;
+  std::unique_ptr<node::PrimaryNode> node;
+  std::string policy;
+  std::function<void(const node::Report&)> on_report;  // Before it is on its way.
+  Lsn confirmed_end{};                                 // What was streamed to this daemon over this connection.
+  bool gone = false;
+
+ private:
+  void turn();
+  void connect_later(Duration most);
+
+  Common common_;
+  Random random_;
+  Postgres& postgres_;
+  std::vector<ack::Member> replicas_;
+  Turns turns_;
+  std::vector<std::byte> ring_, catch_up_;
+  bool paused_ = false;
+  std::uint64_t life_ = 0;
+};
+
+}  // namespace slipstream::sim

@@ -1,0 +1,134 @@
+#include "tests/sim/replica_host.h"
+
+#include <algorithm>
+#include <array>
+
+#include "node/step.h"
+#include "tests/sim/postgres.h"
+
+namespace slipstream::sim {
+namespace {
+
+class NoStandby : public node::Standby {
+ public:
+  bool next_event(node::StandbyEvent&) override { return false; }
+  void release(const node::Release&) override {}
+};
+
+}  // namespace
+
+struct ReplicaHost::Memory {
+  alignas(4096) std::array<std::byte, kRingBytes> ring{};
+  std::array<std::byte, 64 * 1024> compare{};
+};
+
+node::State first_replica_state(LogId log_id, Lsn log_begin, bool log_only) {
+  node::State state;
+  state.role = node::State::Role::kReplica;
+  state.system = kSystem;
+  state.segment_size = kSegmentSize;
+  state.timeline = TimelineId{1};
+  state.page_magic = 0xD110;
+  state.log_id = log_id;
+  state.log_begin = state.scan_begin = state.counted_end = state.final_end = log_begin;
+  state.log_only = log_only;
+  return state;
+}
+
+ReplicaHost::ReplicaHost(Common common, Random random, Network& network, ack::Member m, Setup s)
+    : member(std::move(m)),
+      setup(s),
+      port(common, network, member.id, random.fork()),
+      disk(common, random.fork(), setup.direct),
+      standby(common, random.fork()),
+      common_(common),
+      random_(random.fork()),
+      turns_(common, random.fork(), [this] { turn(); }) {
+  network.attach(member.id, [this](Wire bytes) {
+    if (!node) return;
+    common_.trace.note(member.name, "hears", bytes.size());
+    port.arrive(std::move(bytes));
+    if (!paused_) turns_.wake();
+  });
+  const auto wake = [this] {
+    if (!paused_) turns_.wake();
+  };
+  disk.wake = wake;
+  standby.wake = wake;
+  disk.io_error = [this] { crash(); };
+}
+
+ReplicaHost::~ReplicaHost() = default;
+
+// As app/replica_directory does: read, recover, make durable what recovery relies on.
+void ReplicaHost::start() {
+  if (node) return;
+  const auto state = node::decode_state(disk.state.visible(), member.name);
+  if (!state) return common_.trace.fail("{} cannot read its state file: {}", member.name, state.error().message());
+  const wal::SegmentLayout layout(state->segment_size);
+  const auto recovered = wal::recover(disk, layout, state->log_begin, wal::Scanner::Start::kPage, {state->system, {}});
+  disk.sync(layout.segment_begin(state->scan_begin));
+  const Lsn known = std::max(state->final_end, state->scan_begin);
+  if (recovered.durable_end < known || (state->scan_begin_is_record && recovered.durable_end <= state->scan_begin))
+    return common_.trace.fail("{} refuses to start: its log is whole to {}, but was so to {}", member.name,
+                              to_string(recovered.durable_end), to_string(known));
+  common_.trace.note(member.name, "recovers", recovered.durable_end.value, state->final_end.value);
+  if (on_recovered) on_recovered(recovered, *state);
+  memory_ = std::make_unique<Memory>();
+  const Lsn block = align_down(recovered.durable_end, 4096);
+  (void)disk.read(
+      block, std::span(memory_->ring).subspan(block.value & (kRingBytes - 1), (recovered.durable_end - block).value));
+  node = std::make_unique<node::ReplicaNode>(node::ReplicaOptions{member.id, member.name, kPrimaryId, setup.log_only},
+                                             *state, recovered, memory_->ring, memory_->compare, common_.now());
+  if (!setup.log_only) standby.replica_started();
+  turns_.wake();
+}
+
+std::span<const std::byte> ReplicaHost::ring(LsnRange range) const {
+  return std::span(memory_->ring).subspan(range.begin.value & (kRingBytes - 1), range.size().value);
+}
+
+void ReplicaHost::crash() {
+  if (!node) return;
+  common_.trace.note(member.name, "dies");
+  disk.process_died();
+  node.reset();
+  paused_ = false;
+  ++life_;
+  port.clear();
+  standby.replica_died();
+  turns_.never();
+  on_died();
+}
+
+void ReplicaHost::lose_power() {
+  crash();
+  disk.power_lost();
+  common_.trace.note(member.name, "lost power");
+}
+
+void ReplicaHost::make_empty(Lsn log_begin, LogId log_id) {
+  CHECK(!node);
+  disk.make_empty(node::encode(first_replica_state(log_id, log_begin, setup.log_only)));
+  standby.make_new(log_begin);
+  common_.trace.note(member.name, "is made anew", log_begin.value);
+}
+
+void ReplicaHost::pause(bool paused) {
+  if (!node) return;
+  paused_ = paused;
+  common_.trace.note(member.name, paused ? "pauses" : "goes on");
+  paused ? turns_.never() : turns_.wake();
+}
+
+void ReplicaHost::turn() {
+  if (!node || paused_) return;
+  NoStandby none;
+  node::Standby& beside = setup.log_only ? static_cast<node::Standby&>(none) : standby;
+  const bool worked = node::step(*node, port, disk, beside, kPrimaryId, common_.now());
+  if (on_turn) on_turn();
+  if (node && worked) ++common_.counts.events;
+  if (node) turns_.next(worked, node->deadline());
+}
+
+}  // namespace slipstream::sim

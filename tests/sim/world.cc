@@ -1,0 +1,63 @@
+#include "tests/sim/world.h"
+
+namespace slipstream::sim {
+
+World::World(std::uint64_t seed, bool shown)
+    : trace(scheduler, shown),
+      random_(seed),
+      network_({scheduler, counts, trace}, random_.fork()),
+      postgres_({scheduler, counts, trace}, random_.fork()) {
+  const Common common{scheduler, counts, trace};
+  profile = draw_profile(random_);
+  for (std::size_t i = 0; i < profile.replicas; ++i) {
+    members_.push_back({NodeId{static_cast<std::uint16_t>(2 + i)}, "b" + std::to_string(i + 1)});
+    replicas_.push_back(
+        std::make_unique<ReplicaHost>(common, random_.fork(), network_, members_.back(), profile.setups[i]));
+  }
+  primary_ = std::make_unique<PrimaryHost>(common, random_.fork(), network_, postgres_, members_);
+  checkers_ = std::make_unique<Checkers>(common, postgres_, *primary_, replicas_);
+  policy_ = profile.policies.front();
+  network_.frame_bytes_max = profile.frame_bytes;
+  prepare_links();
+  trace.say("seed", "{}: {} replicas, policy \"{}\", loss {:.3f}, {} clients", seed, profile.replicas, policy_,
+            profile.network.loss, profile.load.clients);
+}
+
+void World::prepare_links() {
+  for (const ack::Member& member : members_)
+    network_.link(kPrimaryId, member.id) = network_.link(member.id, kPrimaryId) = profile.network;
+}
+
+bool World::until(Duration limit, const std::function<bool()>& done) {
+  const Instant end = scheduler.now() + limit;
+  while (!trace.failed()) {
+    if (done()) return true;
+    if (!scheduler.run_next(end)) return done();
+    checkers_->look();
+    if (scheduler.now() < next_close_look_) continue;
+    next_close_look_ = scheduler.now() + milliseconds(250);
+    checkers_->look_closely();
+  }
+  return false;
+}
+
+void World::run() {
+  for (auto& host : replicas_) {
+    host->make_empty(kOrigin, LogId{{++logs_made_, random_.next()}});
+  }
+  for (auto& host : replicas_) host->start();
+  postgres_.start(profile.load);
+  primary_->start(policy_);
+  run_for(random_.between(milliseconds(10), milliseconds(300)));
+  if (profile.faults) disturb();
+  run_for(profile.duration);
+  stop_disturbing();
+  if (trace.failed()) return;
+  if (profile.end == Profile::End::kHealed)
+    end_healed();
+  else
+    end_without_primary(profile.end == Profile::End::kCutOff);
+  if (!trace.failed()) checkers_->look_closely();
+}
+
+}  // namespace slipstream::sim
