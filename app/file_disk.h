@@ -43,6 +43,7 @@ class FileDisk : public node::Disk {
   bool submit_write(const node::WriteOp& op) override;
   bool submit_persist(node::PersistOp&& op) override;
   bool submit_history(node::KeepHistoryOp&& op) override;
+  void start() override { ring_.submit(); }
   std::size_t complete(std::span<node::DiskDone> done) override;
 
  private:

@@ -14,6 +14,7 @@
 #include "app/promotion.h"
 #include "app/replica_directory.h"
 #include "app/status.h"
+#include "base/recent_bytes.h"
 #include "dataplane/idle.h"
 #include "node/step.h"
 #include "postgres/feed.h"
@@ -22,6 +23,7 @@ namespace slipstream::app {
 namespace {
 
 constexpr std::size_t kCompareBytes = 64u << 10;
+constexpr std::size_t kRecentBytes = 4u << 20;
 
 // A log_only replica has no standby.
 class NoStandby : public node::Standby {
@@ -49,13 +51,26 @@ std::uint32_t server_version_of(std::uint64_t page_magic) {
   return version.empty() ? 150000 : static_cast<std::uint32_t>(std::strtoul(version.data(), nullptr, 10)) * 10000;
 }
 
-std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& config, const ReplicaDirectory& directory, std::function<void()> wake) {
+std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& config, const ReplicaDirectory& directory, const RecentBytes& recent, std::function<void()> wake) {
   if (config.replica.log_only) return std::make_unique<NoStandby>();
   postgres::FeedOptions options{config.replica.feed.socket_directory, config.replica.feed.port, config.replica.feed.allow_users, directory.wal(), directory.state.segment_size,
                                 directory.state.system, directory.state.timeline, directory.state.log_begin, server_version_of(directory.state.page_magic), std::move(wake)};
+  options.recent = &recent;
   auto feed = postgres::FeedServer::start(std::move(options));
   if (!feed) return std::unexpected(feed.error());
   return std::move(*feed);
+}
+
+// What the last turn made durable, for the feed. It releases what it was given before this only with the next turn, so it reads the disk once at most.
+void keep_recent(const node::ReplicaNode& node, std::span<const std::byte> ring, RecentBytes& recent) {
+  const LsnRange held = node.durable_in_ring();
+  if (held.begin == held.end) return recent.append(std::max(held.end, recent.end()), {});  // Between sessions the ring is nobody's.
+  for (Lsn at = std::max(held.begin, recent.end()); at < held.end;) {
+    const std::size_t offset = at.value & (ring.size() - 1);
+    const std::size_t bytes = std::min<std::size_t>((held.end - at).value, ring.size() - offset);
+    recent.append(at, ring.subspan(offset, bytes));
+    at = at + ByteCount{bytes};
+  }
 }
 
 // Answers the control socket. Everything about the node is asked of the data thread.
@@ -154,7 +169,9 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   const std::span<std::byte> regions[] = {compare.span()};
   disk.register_memory(regions);
   if (!disk.note().empty()) spdlog::warn("{}", disk.note());
-  auto standby = start_feed(config, *directory, wake);
+  RecentBytes recent(kRecentBytes);
+  recent.append(directory->recovered.durable_end, {});
+  auto standby = start_feed(config, *directory, recent, wake);
   if (!standby) return std::unexpected(standby.error());
 
   node::ReplicaOptions options;
@@ -181,6 +198,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
       config, disk, waker,
       [&](Instant now) {
         const bool worked = node::step(node, network->port(), disk, **standby, options.primary, now) | mailbox.drain();
+        keep_recent(node, ring.span(), recent);
         if (now - looked > seconds(1)) {
           looked = now;
           const node::ReplicaSelfView view = node.snapshot(now).replica;

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,10 +47,10 @@ void Waker::notify() {
 }
 
 void Waker::drain(int fd) {
-  std::array<std::byte, 64> ignored;
-  constexpr int kReadsMax = 64;  // Whoever rings faster than that keeps us awake anyway.
-  for (int i = 0; i < kReadsMax && read(fd, ignored.data(), ignored.size()) > 0; ++i)
-    if (fd == event_) return;
+  constexpr unsigned kDatagramsMax = 32;  // Whoever rings faster than that keeps us awake anyway.
+  std::array<mmsghdr, kDatagramsMax> datagrams{};
+  std::uint64_t count = 0;
+  if (recvmmsg(fd, datagrams.data(), kDatagramsMax, MSG_DONTWAIT, nullptr) < 0 && errno == ENOTSOCK) (void)!read(fd, &count, sizeof count);
 }
 
 void Waker::sleep(Duration at_most) {

@@ -19,13 +19,13 @@ class Waker {
   Waker(const Waker&) = delete;
   Waker& operator=(const Waker&) = delete;
 
-  void watch(int fd);            // Non-blocking; a sleep that it ends reads it empty, whatever it holds. At most kWatchedMax.
+  void watch(int fd);            // An eventfd or a datagram socket, non-blocking: a sleep that it ends reads it empty. At most kWatchedMax.
   void notify();                 // Any thread.
   void sleep(Duration at_most);  // The data thread.
 
  private:
   static constexpr std::size_t kWatchedMax = 31;
-  void drain(int fd);
+  static void drain(int fd);
 
   int event_;
   std::vector<pollfd> watched_;  // First the event.

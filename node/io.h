@@ -84,6 +84,7 @@ class Disk {
   virtual bool submit_write(const WriteOp& op) = 0;
   virtual bool submit_persist(PersistOp&& op) = 0;
   virtual bool submit_history(KeepHistoryOp&& op) = 0;
+  virtual void start() {}  // Starts what was submitted, where that is not done at once: before the turn's frames are sent.
   virtual std::size_t complete(std::span<DiskDone> done) = 0;  // Never waits.
 };
 

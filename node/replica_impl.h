@@ -127,9 +127,9 @@ struct ReplicaNode::Impl {
   }
 
   protocol::Welcome welcome() const {
-    return {state().log_id,        options.name,    state().held_epoch, state().counted_end, state().log_begin,
-            log.durable_end(),     final_durable,   applied_end(),      window_end(),        state().policy.version,
-            state().standby_ready, state().log_only};
+    return {state().log_id,    options.name,           state().held_epoch,    state().counted_end,
+            state().log_begin, log.durable_end(),      final_durable,         applied_end(),
+            window_end(),      state().policy.version, state().standby_ready, state().log_only};
   }
 
   Lsn window_end() const { return align_down(log.synced_end(), ReplicaLog::kBlock) + ByteCount{ring.size()}; }
@@ -340,7 +340,8 @@ struct ReplicaNode::Impl {
   Told told{};
   Instant last_ack{}, last_persist{}, heard_at{}, now_seen{};
   Instant repeat_at = kNever;
-  Lsn final_writing{}, final_durable{}, scan_begin_writing{}, scan_begin_durable{}, log_begin_writing{}, log_begin_durable{};
+  Lsn final_writing{}, final_durable{}, scan_begin_writing{}, scan_begin_durable{}, log_begin_writing{},
+      log_begin_durable{};
   std::uint64_t bytes_before = 0, duplicate_before = 0;
   VerdictCounters verdicts;
 };

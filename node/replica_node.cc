@@ -124,6 +124,14 @@ std::optional<KeepHistoryOp> ReplicaNode::next_history() { return impl_->history
 
 Release ReplicaNode::release() const { return impl_->release(); }
 
+LsnRange ReplicaNode::durable_in_ring() const {
+  const Impl& n = *impl_;
+  const Lsn end = n.log.durable_end();
+  if (!n.receiver) return {end, end};
+  const Lsn placed_end = n.receiver->sent_end(), size{n.ring.size()};  // Nothing beyond was put into the ring.
+  return {std::min(end, placed_end > size ? Lsn{(placed_end - size).value} : Lsn{}), end};
+}
+
 Instant ReplicaNode::deadline() const {
   const Impl& n = *impl_;
   Instant at = n.log.retry_at();

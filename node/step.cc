@@ -72,6 +72,7 @@ bool step(PrimaryNode& node, PrimaryHeld& held, Port& port, Disk& disk, Upstream
       [&](PersistOp& op) { return disk.submit_persist(std::move(op)); });
   worked |=
       submit_all(held.read, [&] { return node.next_read(); }, [&](const ReadOp& op) { return disk.submit_read(op); });
+  disk.start();
   for (const ack::Member& peer : node.peers()) worked |= send_frames(node, port, peer.id, now);
   port.flush();
   upstream.report(node.report());
@@ -96,6 +97,7 @@ bool step(ReplicaNode& node, ReplicaHeld& held, Port& port, Disk& disk, Standby&
       held.write, [&] { return node.next_write(now); }, [&](const WriteOp& op) { return disk.submit_write(op); });
   worked |=
       submit_all(held.read, [&] { return node.next_read(); }, [&](const ReadOp& op) { return disk.submit_read(op); });
+  disk.start();  // The disk takes longest.
   worked |= send_frames(node, port, primary, now);
   port.flush();
   standby.release(node.release());

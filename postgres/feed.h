@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/ids.h"
 #include "base/lsn.h"
+#include "base/recent_bytes.h"
 #include "base/time.h"
 #include "node/io.h"
 #include "postgres/wire.h"
@@ -31,6 +32,7 @@ struct FeedOptions {
   std::uint32_t server_version_num = 150000;  // The primary's.
   std::function<void()> wake;              // Called when an event waits for the data thread.
   std::string standby_name;                // The application_name that is the standby; empty: any but pg_receivewal and pg_basebackup.
+  const RecentBytes* recent = nullptr;     // The newest part of the log in memory, by those who write it; it outlives the feed.
   Duration receive_timeout = seconds(60);  // A reader that does not answer for so long is disconnected (wal_sender_timeout).
 };
 

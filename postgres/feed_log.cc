@@ -10,8 +10,8 @@
 
 namespace slipstream::postgres {
 
-FeedLog::FeedLog(std::filesystem::path directory, wal::SegmentLayout layout, Lsn log_begin)
-    : directory_(std::move(directory)), layout_(layout), log_begin_(log_begin) {}
+FeedLog::FeedLog(std::filesystem::path directory, wal::SegmentLayout layout, Lsn log_begin, const RecentBytes* recent)
+    : directory_(std::move(directory)), layout_(layout), log_begin_(log_begin), recent_(recent) {}
 
 FeedLog::~FeedLog() {
   for (File& file : files_) close_file(file);
@@ -58,6 +58,7 @@ int FeedLog::open_segment(TimelineId timeline, std::uint64_t number) {
 }
 
 FeedRead FeedLog::read(const wal::TimelineHistory& history, Lsn at, std::span<std::byte> out) {
+  if (recent_ && recent_->read(at, out)) return FeedRead::kOk;
   const std::uint64_t number = layout_.number_of(at);
   // A fork's first segment is the newer timeline's file as soon as there is one, also below the fork: what came late of the ancestor's bytes was written there alone.
   int fd = -1;

@@ -11,6 +11,7 @@
 
 #include "base/ids.h"
 #include "base/lsn.h"
+#include "base/recent_bytes.h"
 #include "wal/segment.h"
 #include "wal/timeline.h"
 
@@ -34,11 +35,12 @@ class FeedSource {
 // A replica's directory of segments and timeline histories, read as a feed needs it. Waits for the disk, never writes.
 // Guarantees: (1) A byte is taken from its own timeline's file where that is there; otherwise from the newest descendant's, whose first
 //   segment begins with its ancestor's bytes.
-//   (2) No file that lies before log_begin() is kept open.
+//   (2) What `recent` holds is not read from the disk again: the replica writes past the page cache.
+//   (3) No file that lies before log_begin() is kept open.
 // Threading: one thread.
 class FeedLog : public FeedSource {
  public:
-  FeedLog(std::filesystem::path directory, wal::SegmentLayout layout, Lsn log_begin);
+  FeedLog(std::filesystem::path directory, wal::SegmentLayout layout, Lsn log_begin, const RecentBytes* recent = nullptr);
   ~FeedLog() override;
   FeedLog(const FeedLog&) = delete;
   FeedLog& operator=(const FeedLog&) = delete;
@@ -64,6 +66,7 @@ class FeedLog : public FeedSource {
   std::filesystem::path directory_;
   wal::SegmentLayout layout_;
   Lsn log_begin_;
+  const RecentBytes* recent_;
   std::optional<wal::TimelineHistory> history_;
   std::array<File, 8> files_{};
   std::uint64_t uses_ = 0;

@@ -30,7 +30,7 @@ FeedServer::Loop::Connection::~Connection() { ::close(fd); }
 
 FeedServer::Loop::Loop(FeedOptions options, FeedSocket socket, std::vector<uid_t> allowed, int event)
     : options_(std::move(options)), socket_(std::move(socket)), allowed_(std::move(allowed)), event_(event),
-      log_(options_.wal_directory, wal::SegmentLayout(options_.segment_size), options_.log_begin),
+      log_(options_.wal_directory, wal::SegmentLayout(options_.segment_size), options_.log_begin, options_.recent),
       context_{options_.system, options_.server_version_num, options_.standby_name, options_.receive_timeout, &log_, now_us}, log_begin_(options_.log_begin.value) {
   last_released_.timeline = options_.timeline;
   released_.store(last_released_);

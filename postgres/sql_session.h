@@ -15,15 +15,18 @@ namespace slipstream::postgres {
 
 using Row = std::vector<std::optional<std::string>>;
 
-// An ordinary connection for questions and checks. Waits as long as its patience lasts; for slow threads. Errors are kDatabase, with what to do, and never
-// hold a password.
+// An ordinary connection for questions and checks. Waits as long as its patience lasts; for slow threads. Errors are
+// kDatabase, with what to do, and never hold a password.
 class SqlSession {
  public:
-  static std::expected<SqlSession, Error> connect(const std::string& conninfo, const std::string& application_name, Patience patience = {});
+  static std::expected<SqlSession, Error> connect(const std::string& conninfo, const std::string& application_name,
+                                                  Patience patience = {});
 
   std::expected<std::vector<Row>, Error> query(const std::string& sql);
   std::expected<std::string, Error> value(const std::string& sql);  // The first column of the only row; "" for NULL.
-  bool shutting_down() const { return shutting_down_; }             // The last failure was PostgreSQL's own stop (57P01, 57P02, 57P03).
+  bool shutting_down() const {
+    return shutting_down_;
+  }  // The last failure was PostgreSQL's own stop (57P01, 57P02, 57P03).
   // Until the server has said something, for at most `limit`.
   Connection::Wait wait_for_input(Duration limit) const { return connection_.wait_for_input(limit); }
 
@@ -42,8 +45,8 @@ struct PrimaryFacts {
   std::string data_directory;
 };
 
-// Connects and checks everything that would make replication fail or lose commits: version, recovery, wal_level, walsenders, fsync, slot retention, the role's rights.
-// The error names the setting and the command that mends it.
+// Connects and checks everything that would make replication fail or lose commits: version, recovery, wal_level,
+// walsenders, fsync, slot retention, the role's rights. The error names the setting and the command that mends it.
 std::expected<PrimaryFacts, Error> check_primary(SqlSession& session);
 
 // Makes the physical slot (reserving WAL at once) unless it exists; returns its restart position.

@@ -28,10 +28,17 @@ std::string folded(std::string_view text) {
   return out;
 }
 
-bool is_keyword(const Token& token) { return token.kind == Kind::kName && (token.text == "first" || token.text == "any"); }
-bool is_name(const Token& token) { return token.kind == Kind::kQuoted || token.kind == Kind::kNumber || (token.kind == Kind::kName && !is_keyword(token)); }
+bool is_keyword(const Token& token) {
+  return token.kind == Kind::kName && (token.text == "first" || token.text == "any");
+}
+bool is_name(const Token& token) {
+  return token.kind == Kind::kQuoted || token.kind == Kind::kNumber ||
+         (token.kind == Kind::kName && !is_keyword(token));
+}
 // PostgreSQL makes no difference between * and "*".
-bool is_star(const Token& token) { return token.kind == Kind::kStar || (token.kind == Kind::kQuoted && token.text == "*"); }
+bool is_star(const Token& token) {
+  return token.kind == Kind::kStar || (token.kind == Kind::kQuoted && token.text == "*");
+}
 
 // [[FIRST | ANY] n] ( list ), or a bare list, which is FIRST 1.
 std::optional<SyncNames> parse(std::string_view text) {
@@ -44,14 +51,19 @@ std::optional<SyncNames> parse(std::string_view text) {
   const bool counted = keyword || (at->kind == Kind::kNumber && at[1].kind == Kind::kOpen);
   if (counted) {
     const std::string& digits = at->text;
-    if (at->kind != Kind::kNumber || std::from_chars(digits.data(), digits.data() + digits.size(), out.count).ec != std::errc{}) return std::nullopt;
+    if (at->kind != Kind::kNumber ||
+        std::from_chars(digits.data(), digits.data() + digits.size(), out.count).ec != std::errc{})
+      return std::nullopt;
     if ((++at)->kind != Kind::kOpen) return std::nullopt;
     ++at;
   }
   while (true) {
-    if (is_star(*at)) out.everybody = true;
-    else if (is_name(*at)) out.names.insert(folded(at->text));
-    else return std::nullopt;
+    if (is_star(*at))
+      out.everybody = true;
+    else if (is_name(*at))
+      out.names.insert(folded(at->text));
+    else
+      return std::nullopt;
     if ((++at)->kind != Kind::kComma) break;
     ++at;
   }

@@ -18,7 +18,10 @@ constexpr Duration kPollNames = milliseconds(200);
 constexpr Duration kSqlAnswerMax = seconds(30);
 constexpr std::chrono::seconds kSlotInterval{1};
 
-Error in_recovery() { return {ExitCode::kDatabase, "this server is in recovery: it is a standby, not a primary", "SQL session", "point conninfo at the primary"}; }
+Error in_recovery() {
+  return {ExitCode::kDatabase, "this server is in recovery: it is a standby, not a primary", "SQL session",
+          "point conninfo at the primary"};
+}
 
 }  // namespace
 
@@ -89,7 +92,8 @@ bool PostgresUpstream::stream() {
 void PostgresUpstream::sql_thread() {
   int backoff_ms = 200;
   do {
-    auto session = SqlSession::connect(options_.conninfo, options_.application_name + "_sql", {stopped_.fd(), kSqlAnswerMax});
+    auto session =
+        SqlSession::connect(options_.conninfo, options_.application_name + "_sql", {stopped_.fd(), kSqlAnswerMax});
     if (!session) {
       set_problem(sql_problem_, session.error());
       backoff_ms = std::min(2 * backoff_ms, 2000);
@@ -138,14 +142,17 @@ bool PostgresUpstream::poll_names(SqlSession& session) {
   return true;
 }
 
-// After a crash of PostgreSQL the slot falls back to its last checkpoint: advanced again on each new connection. PostgreSQL calls a target that
-// lies behind the slot an error, and logs it.
+// After a crash of PostgreSQL the slot falls back to its last checkpoint: advanced again on each new connection.
+// PostgreSQL calls a target that lies behind the slot an error, and logs it.
 void PostgresUpstream::move_slot(SqlSession& session) {
   const std::uint64_t wanted = slot_end_, connection = connections_;
   if (wanted == 0 || (wanted == slot_moved_to_ && connection == slot_moved_on_)) return;
-  const std::string target = fmt::format("least('{}'::pg_catalog.pg_lsn, pg_catalog.pg_current_wal_flush_lsn())", to_string(Lsn{wanted}));
-  const auto moved = session.query(fmt::format("SELECT pg_catalog.pg_replication_slot_advance(slot_name, {0}) FROM pg_catalog.pg_replication_slots WHERE slot_name = '{1}' AND NOT active AND restart_lsn < {0}",
-                                               target, options_.slot));
+  const std::string target =
+      fmt::format("least('{}'::pg_catalog.pg_lsn, pg_catalog.pg_current_wal_flush_lsn())", to_string(Lsn{wanted}));
+  const auto moved = session.query(
+      fmt::format("SELECT pg_catalog.pg_replication_slot_advance(slot_name, {0}) FROM pg_catalog.pg_replication_slots "
+                  "WHERE slot_name = '{1}' AND NOT active AND restart_lsn < {0}",
+                  target, options_.slot));
   if (moved) slot_moved_to_ = wanted, slot_moved_on_ = connection;
 }
 

@@ -20,15 +20,18 @@ struct UpstreamOptions {
   std::string conninfo;
   std::string application_name;  // As synchronous_standby_names names us.
   std::string slot;
-  SystemId system;               // The cluster we belong to; 0: the first one met.
-  std::function<void()> wake;    // Called when an event waits for the data thread.
+  SystemId system;             // The cluster we belong to; 0: the first one met.
+  std::function<void()> wake;  // Called when an event waits for the data thread.
 };
 
-// The primary's PostgreSQL, seen from the data thread: two threads of their own hold a replication connection (flushed stream in, positions out) and an SQL session (slot, names, stop).
-// Guarantees: (1) a stream's payload is digested and dropped: no byte of it leaves this class. (2) What is sent as write/flush/apply is exactly what report() last handed over since the connection was made.
-//   (3) A server with another system identifier, or one in recovery, is never spoken to beyond finding that out. (4) stop() waits for no server, whatever state it is in.
-//   (5) A stopping PostgreSQL is answered, at most every 100 ms, for as long as the report moves; one second after its last move the connection is dropped, so that
-//   PostgreSQL's walsender, which waits for a confirmation of everything, never waits for a quorum that does not come.
+// The primary's PostgreSQL, seen from the data thread: two threads of their own hold a replication connection (flushed
+// stream in, positions out) and an SQL session (slot, names, stop). Guarantees: (1) a stream's payload is digested and
+// dropped: no byte of it leaves this class. (2) What is sent as write/flush/apply is exactly what report() last handed
+// over since the connection was made.
+//   (3) A server with another system identifier, or one in recovery, is never spoken to beyond finding that out. (4)
+//   stop() waits for no server, whatever state it is in. (5) A stopping PostgreSQL is answered, at most every 100 ms,
+//   for as long as the report moves; one second after its last move the connection is dropped, so that PostgreSQL's
+//   walsender, which waits for a confirmation of everything, never waits for a quorum that does not come.
 class PostgresUpstream : public node::Upstream {
  public:
   explicit PostgresUpstream(UpstreamOptions options);
@@ -63,8 +66,8 @@ class PostgresUpstream : public node::Upstream {
   node::Report last_reported_{};  // Data thread's.
 
   std::mutex mutex_;
-  node::Report wanted_report_{};      // Guarded by mutex_.
-  bool replication_sleeps_ = false;   // Guarded by mutex_: a new report must wake the replication thread.
+  node::Report wanted_report_{};     // Guarded by mutex_.
+  bool replication_sleeps_ = false;  // Guarded by mutex_: a new report must wake the replication thread.
   std::atomic<std::uint64_t> slot_end_{0};
   std::atomic<std::uint64_t> connections_{0};     // Replication connections made so far.
   std::atomic<std::uint64_t> connected_seen_{0};  // The one whose Connected the data thread took.

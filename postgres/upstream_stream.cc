@@ -22,7 +22,7 @@ constexpr std::uint64_t kChunkBytesMax = 128 * 1024;
 constexpr std::uint64_t kChunkBoundary = 1024 * 1024;
 constexpr milliseconds kRepeatReport{100};
 constexpr milliseconds kAskedAtOnce{100};  // A request so soon after an answer is no timer's.
-constexpr int kStoppingRequests = 5;       // So many of them in a row, at one position: a walsender that waits to leave.
+constexpr int kStoppingRequests = 5;  // So many of them in a row, at one position: a walsender that waits to leave.
 constexpr milliseconds kStoppingGrace{1000};
 constexpr milliseconds kSilenceMax{60'000};  // As PostgreSQL's wal_receiver_timeout: asked after half of it.
 constexpr Duration kAnswerMax = seconds(10);
@@ -34,7 +34,9 @@ std::uint64_t number(const std::string& digits) { return std::strtoull(digits.c_
 // ---- From a connection to a stream
 
 std::expected<void, Error> PostgresUpstream::Stream::open() {
-  auto made = Connection::open(owner_.options_.conninfo, {{"replication", "true"}, {"application_name", owner_.options_.application_name}}, {owner_.stopped_.fd(), kAnswerMax});
+  auto made = Connection::open(owner_.options_.conninfo,
+                               {{"replication", "true"}, {"application_name", owner_.options_.application_name}},
+                               {owner_.stopped_.fd(), kAnswerMax});
   if (!made) return std::unexpected(made.error());
   connection_.emplace(std::move(*made));
   where_ = "replication connection, " + connection_->where();
@@ -43,10 +45,12 @@ std::expected<void, Error> PostgresUpstream::Stream::open() {
   return start();
 }
 
-std::expected<std::vector<std::string>, Error> PostgresUpstream::Stream::row(const std::string& command, std::size_t columns) {
+std::expected<std::vector<std::string>, Error> PostgresUpstream::Stream::row(const std::string& command,
+                                                                             std::size_t columns) {
   const auto result = connection_->execute(command);
   if (!result) return std::unexpected(result.error());
-  if (!result->ok() || result->rows() != 1 || result->columns() < columns) return std::unexpected(lost(command + ": " + connection_->message()));
+  if (!result->ok() || result->rows() != 1 || result->columns() < columns)
+    return std::unexpected(lost(command + ": " + connection_->message()));
   std::vector<std::string> out;
   for (std::size_t i = 0; i < columns; ++i) out.push_back(result->cell(0, i).value_or(""));
   return out;
@@ -61,8 +65,10 @@ std::expected<void, Error> PostgresUpstream::Stream::identify() {
   if (!flushed) return std::unexpected(lost("IDENTIFY_SYSTEM gave no position"));
   SystemId& ours = owner_.options_.system;
   if (ours.value != 0 && ours != facts_.system)
-    return std::unexpected(Error{ExitCode::kDatabase, fmt::format("this PostgreSQL has system identifier {}, but this daemon serves {}", facts_.system.value, ours.value), where_,
-                                 "point conninfo at the right server, or use another state_directory"});
+    return std::unexpected(Error{ExitCode::kDatabase,
+                                 fmt::format("this PostgreSQL has system identifier {}, but this daemon serves {}",
+                                             facts_.system.value, ours.value),
+                                 where_, "point conninfo at the right server, or use another state_directory"});
   ours = facts_.system;
   facts_.flushed_end = *flushed;
   facts_.server_version_num = static_cast<std::uint32_t>(PQserverVersion(connection_->get()));
@@ -70,7 +76,8 @@ std::expected<void, Error> PostgresUpstream::Stream::identify() {
   if (!size) return std::unexpected(size.error());
   const std::uint64_t unit = (*size)[0].ends_with("GB") ? 1u << 30 : (*size)[0].ends_with("MB") ? 1u << 20 : 1;
   facts_.segment_size.value = number((*size)[0]) * unit;
-  if (!wal::SegmentLayout::valid_size(facts_.segment_size)) return std::unexpected(lost("wal_segment_size \"" + (*size)[0] + "\" is not understood"));
+  if (!wal::SegmentLayout::valid_size(facts_.segment_size))
+    return std::unexpected(lost("wal_segment_size \"" + (*size)[0] + "\" is not understood"));
   return {};
 }
 
@@ -86,7 +93,9 @@ std::expected<void, Error> PostgresUpstream::Stream::refuse_standby() {
     if (!wished) return std::unexpected(wished.error());
     standby = now->front() == "on" && wished->front() == "off";
   }
-  if (standby) return std::unexpected(Error{ExitCode::kDatabase, "this server is in recovery: it is a standby, not a primary", where_, "point conninfo at the primary"});
+  if (standby)
+    return std::unexpected(Error{ExitCode::kDatabase, "this server is in recovery: it is a standby, not a primary",
+                                 where_, "point conninfo at the primary"});
   return {};
 }
 
@@ -98,7 +107,8 @@ std::expected<void, Error> PostgresUpstream::Stream::start() {
     facts_.history = (*history)[1];
   }
   facts_.stream_begin = stream_end_ = align_down(facts_.flushed_end, wal::kPageBytes);
-  const auto result = connection_->execute(fmt::format("START_REPLICATION PHYSICAL {} TIMELINE {}", to_string(facts_.stream_begin), facts_.timeline.value));
+  const auto result = connection_->execute(
+      fmt::format("START_REPLICATION PHYSICAL {} TIMELINE {}", to_string(facts_.stream_begin), facts_.timeline.value));
   if (!result) return std::unexpected(result.error());
   if (!result->streaming()) return std::unexpected(lost(connection_->message()));
   heard_at_ = Clock::now();
@@ -117,7 +127,8 @@ std::expected<void, Error> PostgresUpstream::Stream::start() {
 
 Error PostgresUpstream::Stream::run() {
   while (!owner_.stop_) {
-    if (owner_.reconnect_.exchange(false)) return {ExitCode::kDatabase, "connecting anew after a difference between the stream and the files", where_, ""};
+    if (owner_.reconnect_.exchange(false))
+      return {ExitCode::kDatabase, "connecting anew after a difference between the stream and the files", where_, ""};
     if (auto problem = drain()) return *problem;
     if (auto problem = send_report()) return *problem;
     if (auto problem = look_at_stop()) return *problem;
@@ -146,7 +157,8 @@ std::optional<Error> PostgresUpstream::Stream::drain() {
 std::optional<Error> PostgresUpstream::Stream::on_message(std::span<const std::byte> message) {
   heard_at_ = Clock::now();
   if (const auto data = decode_xlog_data(message)) {
-    if (data->start != stream_end_) return lost(fmt::format("the stream jumped from {} to {}", to_string(stream_end_), to_string(data->start)));
+    if (data->start != stream_end_)
+      return lost(fmt::format("the stream jumped from {} to {}", to_string(stream_end_), to_string(data->start)));
     on_wal(*data);
   } else if (const auto keepalive = decode_keepalive(message)) {
     on_keepalive(*keepalive);
@@ -160,7 +172,8 @@ void PostgresUpstream::Stream::on_wal(const XLogData& data) {
   auto payload = data.payload;
   while (!payload.empty()) {
     const std::uint64_t to_boundary = kChunkBoundary - stream_end_.value % kChunkBoundary;
-    const auto bytes = static_cast<std::size_t>(std::min({static_cast<std::uint64_t>(payload.size()), to_boundary, kChunkBytesMax}));
+    const auto bytes =
+        static_cast<std::size_t>(std::min({static_cast<std::uint64_t>(payload.size()), to_boundary, kChunkBytesMax}));
     const LsnRange range{stream_end_, stream_end_ + ByteCount{bytes}};
     owner_.push(node::UpstreamChunk{range, xxh3_64(payload.first(bytes))}, owner_.stream_events_);
     payload = payload.subspan(bytes);
@@ -185,12 +198,14 @@ std::optional<Error> PostgresUpstream::Stream::send_report() {
   }
   const auto now = Clock::now();
   const bool due = now - sent_at_ >= kRepeatReport;
-  // A request is answered at once, so that the bursts of a walsender that waits to stop show; then no faster than is repeated anyhow.
+  // A request is answered at once, so that the bursts of a walsender that waits to stop show; then no faster than is
+  // repeated anyhow.
   const bool answer = reply_wanted_ && !stopping();
   if (looked_at_ == sent_ && !answer && !due) return std::nullopt;
   const bool ask = now - heard_at_ > kSilenceMax / 2;
   const auto message = encode(StandbyStatus{looked_at_.write, looked_at_.flush, looked_at_.apply, now_us(), ask});
-  const int put = PQputCopyData(connection_->get(), reinterpret_cast<const char*>(message.data()), static_cast<int>(message.size()));
+  const int put = PQputCopyData(connection_->get(), reinterpret_cast<const char*>(message.data()),
+                                static_cast<int>(message.size()));
   if (put < 0) return lost(connection_->message());
   if (put == 0) return std::nullopt;  // No room now.
   if (looked_at_ != sent_) moved_at_ = now;
@@ -200,7 +215,8 @@ std::optional<Error> PostgresUpstream::Stream::send_report() {
   return std::nullopt;
 }
 
-// PostgreSQL's walsender leaves once everything was confirmed. A quorum that does not come is not waited for, and never replaced by a report (R1).
+// PostgreSQL's walsender leaves once everything was confirmed. A quorum that does not come is not waited for, and never
+// replaced by a report (R1).
 std::optional<Error> PostgresUpstream::Stream::look_at_stop() {
   if (!stopping()) {
     stop_seen_.reset();
@@ -225,7 +241,9 @@ std::optional<Error> PostgresUpstream::Stream::wait() {
     news = owner_.wanted_report_ != looked_at_;
     owner_.replication_sleeps_ = !news;
   }
-  pollfd waits[3] = {{PQsocket(connection_->get()), static_cast<short>(POLLIN | (unsent > 0 ? POLLOUT : 0)), 0}, {owner_.wake_.fd(), POLLIN, 0}, {owner_.stopped_.fd(), POLLIN, 0}};
+  pollfd waits[3] = {{PQsocket(connection_->get()), static_cast<short>(POLLIN | (unsent > 0 ? POLLOUT : 0)), 0},
+                     {owner_.wake_.fd(), POLLIN, 0},
+                     {owner_.stopped_.fd(), POLLIN, 0}};
   const int ready = ::poll(waits, 3, news ? 0 : static_cast<int>(kRepeatReport.count()));
   const int problem = errno;
   {
@@ -235,7 +253,8 @@ std::optional<Error> PostgresUpstream::Stream::wait() {
   if (ready < 0 && problem != EINTR) return lost(std::strerror(problem));
   if (ready <= 0) return std::nullopt;
   if (waits[1].revents != 0) owner_.wake_.clear();
-  if ((waits[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && PQconsumeInput(connection_->get()) == 0) return lost(connection_->message());
+  if ((waits[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && PQconsumeInput(connection_->get()) == 0)
+    return lost(connection_->message());
   return std::nullopt;
 }
 

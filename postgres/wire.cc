@@ -17,7 +17,8 @@ std::optional<XLogData> decode_xlog_data(std::span<const std::byte> message) {
   ByteReader in(message);
   if (in.le<std::uint8_t>() != 'w') return std::nullopt;
   XLogData out;
-  out.start.value = in.be<std::uint64_t>(), out.wal_end.value = in.be<std::uint64_t>(), out.time_us = signed_of(in.be<std::uint64_t>());
+  out.start.value = in.be<std::uint64_t>(), out.wal_end.value = in.be<std::uint64_t>(),
+  out.time_us = signed_of(in.be<std::uint64_t>());
   out.payload = in.bytes(in.remaining());
   if (!in.ok() || out.start.value > UINT64_MAX - out.payload.size()) return std::nullopt;
   return out;
@@ -27,7 +28,8 @@ std::optional<Keepalive> decode_keepalive(std::span<const std::byte> message) {
   ByteReader in(message);
   if (in.le<std::uint8_t>() != 'k') return std::nullopt;
   Keepalive out;
-  out.wal_end.value = in.be<std::uint64_t>(), out.time_us = signed_of(in.be<std::uint64_t>()), out.reply_requested = in.le<std::uint8_t>() != 0;
+  out.wal_end.value = in.be<std::uint64_t>(), out.time_us = signed_of(in.be<std::uint64_t>()),
+  out.reply_requested = in.le<std::uint8_t>() != 0;
   return in.ok() && in.remaining() == 0 ? std::optional(out) : std::nullopt;
 }
 
@@ -35,7 +37,8 @@ std::optional<StandbyStatus> decode_standby_status(std::span<const std::byte> me
   ByteReader in(message);
   if (in.le<std::uint8_t>() != 'r') return std::nullopt;
   StandbyStatus out;
-  out.write.value = in.be<std::uint64_t>(), out.flush.value = in.be<std::uint64_t>(), out.apply.value = in.be<std::uint64_t>();
+  out.write.value = in.be<std::uint64_t>(), out.flush.value = in.be<std::uint64_t>(),
+  out.apply.value = in.be<std::uint64_t>();
   out.time_us = signed_of(in.be<std::uint64_t>()), out.reply_requested = in.le<std::uint8_t>() != 0;
   return in.ok() && in.remaining() == 0 ? std::optional(out) : std::nullopt;
 }
@@ -44,7 +47,8 @@ std::optional<HotStandbyFeedback> decode_feedback(std::span<const std::byte> mes
   ByteReader in(message);
   if (in.le<std::uint8_t>() != 'h') return std::nullopt;
   HotStandbyFeedback out;
-  out.time_us = signed_of(in.be<std::uint64_t>()), out.xmin = in.be<std::uint32_t>(), out.xmin_epoch = in.be<std::uint32_t>();
+  out.time_us = signed_of(in.be<std::uint64_t>()), out.xmin = in.be<std::uint32_t>(),
+  out.xmin_epoch = in.be<std::uint32_t>();
   out.catalog_xmin = in.be<std::uint32_t>(), out.catalog_xmin_epoch = in.be<std::uint32_t>();
   return in.ok() && in.remaining() == 0 ? std::optional(out) : std::nullopt;
 }
@@ -53,7 +57,8 @@ std::vector<std::byte> encode(const StandbyStatus& status) {
   std::vector<std::byte> out(34);
   ByteWriter writer(out);
   writer.le(static_cast<std::uint8_t>('r'));
-  writer.be(status.write.value), writer.be(status.flush.value), writer.be(status.apply.value), writer.be(static_cast<std::uint64_t>(status.time_us));
+  writer.be(status.write.value), writer.be(status.flush.value), writer.be(status.apply.value),
+      writer.be(static_cast<std::uint64_t>(status.time_us));
   writer.le(static_cast<std::uint8_t>(status.reply_requested));
   return out;
 }

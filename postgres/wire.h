@@ -8,8 +8,9 @@
 
 #include "base/lsn.h"
 
-// What stands inside the CopyData messages of PostgreSQL's streaming replication (its documentation, "Streaming Replication Protocol"), both ways, as the one who
-// reads it needs it: big-endian, microseconds since 2000-01-01. BackendMessages writes the server's.
+// What stands inside the CopyData messages of PostgreSQL's streaming replication (its documentation, "Streaming
+// Replication Protocol"), both ways, as the one who reads it needs it: big-endian, microseconds since 2000-01-01.
+// BackendMessages writes the server's.
 namespace slipstream::postgres {
 
 struct XLogData {  // 'w'

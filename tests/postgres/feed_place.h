@@ -68,7 +68,8 @@ class Told {
   void take() {
     node::StandbyEvent event;
     while (server_.next_event(event)) {
-      if (const auto* connected = std::get_if<node::StandbyConnected>(&event)) words.push_back("connected " + connected->application_name + " " + to_string(connected->restart_point));
+      if (const auto* connected = std::get_if<node::StandbyConnected>(&event))
+        words.push_back("connected " + connected->application_name + " " + to_string(connected->restart_point));
       if (const auto* reply = std::get_if<node::StandbyReply>(&event)) last = *reply, ++replies;
       if (std::holds_alternative<node::StandbyLost>(event)) words.push_back("lost");
     }

@@ -64,7 +64,8 @@ class FeedAndPostgres : public testing::Test {
   void TearDown() override {
     server.reset();
     std::error_code ignored;
-    for (const char* name : {"standby", "received", "fork"}) fs::remove_all(world ? world->place / name : fs::path("/nonexistent"), ignored);
+    for (const char* name : {"standby", "received", "fork"})
+      fs::remove_all(world ? world->place / name : fs::path("/nonexistent"), ignored);
   }
   void start_feed(Lsn end) {
     auto started = FeedServer::start(options);
@@ -74,20 +75,41 @@ class FeedAndPostgres : public testing::Test {
   }
   void release(Lsn end) { server->release({end, std::max(end, world->second), options.timeline}); }
   std::vector<std::string> psql(const std::string& more, const std::string& command) const {
-    return {program("psql"), "-X", "-A", "-t", fmt::format("host={} port={} user=postgres dbname=postgres {}", world->place.path().string(), kFeedPort, more), "-c", command};
+    return {
+        program("psql"),
+        "-X",
+        "-A",
+        "-t",
+        fmt::format("host={} port={} user=postgres dbname=postgres {}", world->place.path().string(), kFeedPort, more),
+        "-c",
+        command};
   }
   // A standby from the base, pointed at the feed.
   std::unique_ptr<Server> make_standby(const std::map<std::string, std::string>& settings = {}) const {
     must({"/bin/cp", "-a", world->place / "base", world->place / "standby"});
     auto standby = std::make_unique<Server>(world->place / "standby", 7311);
-    standby->configure({{"primary_conninfo", fmt::format("host={} port={} user=postgres application_name=standby_b", world->place.path().string(), kFeedPort)},
-                        {"hot_standby", "on"}, {"wal_receiver_create_temp_slot", "on"}, {"wal_receiver_status_interval", "1s"}});
+    standby->configure({{"primary_conninfo", fmt::format("host={} port={} user=postgres application_name=standby_b",
+                                                         world->place.path().string(), kFeedPort)},
+                        {"hot_standby", "on"},
+                        {"wal_receiver_create_temp_slot", "on"},
+                        {"wal_receiver_status_interval", "1s"}});
     standby->configure(settings);
     std::ofstream(world->place / "standby" / "standby.signal").flush();
     return standby;
   }
   std::vector<std::string> receive_wal(const std::string& more) const {
-    return {program("pg_receivewal"), "-h", world->place.path(), "-p", std::to_string(kFeedPort), "-U", "postgres", "-w", "-D", world->place / "received", "--no-loop", more};
+    return {program("pg_receivewal"),
+            "-h",
+            world->place.path(),
+            "-p",
+            std::to_string(kFeedPort),
+            "-U",
+            "postgres",
+            "-w",
+            "-D",
+            world->place / "received",
+            "--no-loop",
+            more};
   }
   // pg_receivewal ends once it is past its --endpos.
   static std::string before(Lsn end) { return to_string(Lsn{end.value - 1}); }
@@ -97,7 +119,8 @@ class FeedAndPostgres : public testing::Test {
     for (Lsn at = begin; at < end; at = layout.segment_end(at)) {
       const std::string name = layout.file_name(TimelineId{1}, layout.number_of(at));
       const bool whole = layout.segment_end(at) <= end;
-      const std::string received = content_of(world->place / "received" / (whole ? name : name + ".partial")), held = content_of(options.wal_directory / name);
+      const std::string received = content_of(world->place / "received" / (whole ? name : name + ".partial")),
+                        held = content_of(options.wal_directory / name);
       ASSERT_EQ(received.size(), kSegment) << name;
       const std::size_t counts = whole ? kSegment : (end - at).value;
       EXPECT_TRUE(received.substr(0, counts) == held.substr(0, counts)) << name;
@@ -161,8 +184,11 @@ TEST_F(FeedAndPostgres, AnUnmodifiedStandbyFollowsTheReleases) {
   standby->start();
   ASSERT_TRUE(told.applied(world->first)) << standby->log();
   EXPECT_EQ(told.last.apply, world->first);
-  EXPECT_EQ(standby->sql("SELECT pg_last_wal_replay_lsn() || '|' || count(*) FROM public.t"), to_string(world->first) + "|5000");
-  EXPECT_EQ(standby->sql("SELECT status || '|' || latest_end_lsn FROM pg_stat_wal_receiver"), "streaming|" + to_string(world->second)) << "lag tools see the primary's end";
+  EXPECT_EQ(standby->sql("SELECT pg_last_wal_replay_lsn() || '|' || count(*) FROM public.t"),
+            to_string(world->first) + "|5000");
+  EXPECT_EQ(standby->sql("SELECT status || '|' || latest_end_lsn FROM pg_stat_wal_receiver"),
+            "streaming|" + to_string(world->second))
+      << "lag tools see the primary's end";
   EXPECT_TRUE(eventually([&] { return server->view().feedback.has_value(); }));
   release(world->second);
   ASSERT_TRUE(told.applied(world->second)) << standby->log();
@@ -193,7 +219,9 @@ TEST_F(FeedAndPostgres, AStandbyFindsPostgresqlsOwnWordsWhenItsWalIsGone) {
   start_feed(world->second);
   auto standby = make_standby();
   standby->start();
-  EXPECT_TRUE(eventually([&] { return standby->log().find("ERROR:  requested WAL segment 00000001") != std::string::npos; })) << standby->log();
+  EXPECT_TRUE(eventually([&] {
+    return standby->log().find("ERROR:  requested WAL segment 00000001") != std::string::npos;
+  })) << standby->log();
   EXPECT_NE(standby->log().find(" has already been removed"), std::string::npos);
   EXPECT_TRUE(eventually([&] { return server->view().refused_start.starts_with("standby_b asked for "); }));
   node::StandbyEvent event;
@@ -228,13 +256,17 @@ TEST_F(FeedAndPostgres, PsqlSpeaksReplicationCommands) {
   const Outcome identified = run(psql("replication=true", "IDENTIFY_SYSTEM"));
   EXPECT_EQ(identified.output, fmt::format("{}|1|{}|\n", world->system, to_string(world->second)));
   EXPECT_EQ(run(psql("replication=true", "SHOW wal_segment_size")).output, "1MB\n");
-  EXPECT_NE(run(psql("replication=true", "SELECT 1")).output.find("ERROR:  cannot execute SQL commands on a replica's feed"), std::string::npos);
-  EXPECT_NE(run(psql("", "SELECT 1")).output.find("FATAL:  this socket is the feed of a slipstream replica"), std::string::npos);
+  EXPECT_NE(
+      run(psql("replication=true", "SELECT 1")).output.find("ERROR:  cannot execute SQL commands on a replica's feed"),
+      std::string::npos);
+  EXPECT_NE(run(psql("", "SELECT 1")).output.find("FATAL:  this socket is the feed of a slipstream replica"),
+            std::string::npos);
 }
 
 TEST_F(FeedAndPostgres, PgBasebackupIsSentToThePrimary) {
   start_feed(world->second);
-  const Outcome outcome = run({program("pg_basebackup"), "-h", world->place.path(), "-p", std::to_string(kFeedPort), "-U", "postgres", "-X", "none", "-D", world->place / "received"});
+  const Outcome outcome = run({program("pg_basebackup"), "-h", world->place.path(), "-p", std::to_string(kFeedPort),
+                               "-U", "postgres", "-X", "none", "-D", world->place / "received"});
   EXPECT_NE(outcome.status, 0);
   EXPECT_NE(outcome.output.find("a replica's feed cannot make base backups"), std::string::npos) << outcome.output;
 }
@@ -244,7 +276,9 @@ TEST_F(FeedAndPostgres, AnotherOperatingSystemUserIsTurnedAway) {
   start_feed(world->second);
   const Outcome outcome = run(psql("replication=true", "IDENTIFY_SYSTEM"), "nobody");
   EXPECT_NE(outcome.status, 0);
-  EXPECT_NE(outcome.output.find("FATAL:  operating-system user \"nobody\" may not read this replica's log"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("FATAL:  operating-system user \"nobody\" may not read this replica's log"),
+            std::string::npos)
+      << outcome.output;
 }
 
 }  // namespace

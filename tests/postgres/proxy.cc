@@ -32,9 +32,12 @@ bool send_all(int to, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-Proxy::Proxy(const std::filesystem::path& directory, int port, std::filesystem::path server) : server_(std::move(server)), listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+Proxy::Proxy(const std::filesystem::path& directory, int port, std::filesystem::path server)
+    : server_(std::move(server)), listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const sockaddr_un address = address_of(directory / (".s.PGSQL." + std::to_string(port)));
-  if (::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || ::listen(listener_, 16) != 0) throw std::runtime_error("the proxy cannot listen");
+  if (::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener_, 16) != 0)
+    throw std::runtime_error("the proxy cannot listen");
   acceptor_ = std::thread([this] { accept_all(); });
 }
 

@@ -3,8 +3,8 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -12,7 +12,8 @@
 
 namespace slipstream::postgres::real {
 
-// Stands between a client and a server on unix sockets and, when told to, changes one byte of the WAL in what the server streams.
+// Stands between a client and a server on unix sockets and, when told to, changes one byte of the WAL in what the
+// server streams.
 class Proxy {
  public:
   // `directory`/.s.PGSQL.`port` leads to `server`'s socket.
@@ -21,7 +22,7 @@ class Proxy {
   Proxy(const Proxy&) = delete;
   Proxy& operator=(const Proxy&) = delete;
 
-  std::atomic<int> spoil{0};  // So many of the next 'w' messages.
+  std::atomic<int> spoil{0};    // So many of the next 'w' messages.
   std::atomic<int> streams{0};  // That have begun.
   // Where the first message that was spoiled on the latest stream starts; UINT64_MAX: none was.
   Lsn spoiled_at() const { return Lsn{spoiled_at_}; }

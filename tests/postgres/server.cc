@@ -24,7 +24,9 @@ namespace fs = std::filesystem;
 
 // Between fork and exec: becomes the other user, dies with us.
 void become(const passwd* entry) {
-  if (::geteuid() == 0 && entry && (::setgroups(0, nullptr) != 0 || ::setgid(entry->pw_gid) != 0 || ::setuid(entry->pw_uid) != 0)) ::_exit(126);
+  if (::geteuid() == 0 && entry &&
+      (::setgroups(0, nullptr) != 0 || ::setgid(entry->pw_gid) != 0 || ::setuid(entry->pw_uid) != 0))
+    ::_exit(126);
   ::prctl(PR_SET_PDEATHSIG, SIGQUIT);
   (void)!::chdir("/");
   ::setenv("LC_ALL", "C", 1);
@@ -63,7 +65,8 @@ Outcome run(const std::vector<std::string>& arguments, const std::string& user) 
   ::close(pipe_fds[1]);
   Outcome out;
   char bytes[4096];
-  for (ssize_t got = ::read(pipe_fds[0], bytes, sizeof bytes); got > 0; got = ::read(pipe_fds[0], bytes, sizeof bytes)) out.output.append(bytes, static_cast<std::size_t>(got));
+  for (ssize_t got = ::read(pipe_fds[0], bytes, sizeof bytes); got > 0; got = ::read(pipe_fds[0], bytes, sizeof bytes))
+    out.output.append(bytes, static_cast<std::size_t>(got));
   ::close(pipe_fds[0]);
   ::waitpid(child, &out.status, 0);
   out.status = WIFEXITED(out.status) ? WEXITSTATUS(out.status) : -1;
@@ -72,12 +75,14 @@ Outcome run(const std::vector<std::string>& arguments, const std::string& user) 
 
 void must(const std::vector<std::string>& arguments) {
   const Outcome outcome = run(arguments);
-  if (outcome.status != 0) throw std::runtime_error(arguments[0] + " exited " + std::to_string(outcome.status) + ": " + outcome.output);
+  if (outcome.status != 0)
+    throw std::runtime_error(arguments[0] + " exited " + std::to_string(outcome.status) + ": " + outcome.output);
 }
 
 void give_to_database_user(const fs::path& path) {
   const passwd* entry = ::getpwnam(database_user().c_str());
-  if (::geteuid() == 0 && (!entry || ::chown(path.c_str(), entry->pw_uid, entry->pw_gid) != 0)) throw std::runtime_error("cannot give away " + path.string());
+  if (::geteuid() == 0 && (!entry || ::chown(path.c_str(), entry->pw_uid, entry->pw_gid) != 0))
+    throw std::runtime_error("cannot give away " + path.string());
 }
 
 Server::~Server() {
@@ -88,9 +93,18 @@ Server::~Server() {
 }
 
 void Server::initialise() {
-  must({program("initdb"), "-D", directory_, "-A", "trust", "-U", "postgres", "--no-sync", "--no-locale", "--no-instructions", "--wal-segsize=1"});
-  configure({{"listen_addresses", ""}, {"unix_socket_directories", directory_.parent_path().string()}, {"fsync", "off"}, {"wal_keep_size", "1GB"}, {"max_wal_size", "1GB"},
-             {"max_slot_wal_keep_size", "1GB"}, {"shared_buffers", "16MB"}, {"wal_retrieve_retry_interval", "100ms"}, {"autovacuum", "off"}, {"max_wal_senders", "4"}});
+  must({program("initdb"), "-D", directory_, "-A", "trust", "-U", "postgres", "--no-sync", "--no-locale",
+        "--no-instructions", "--wal-segsize=1"});
+  configure({{"listen_addresses", ""},
+             {"unix_socket_directories", directory_.parent_path().string()},
+             {"fsync", "off"},
+             {"wal_keep_size", "1GB"},
+             {"max_wal_size", "1GB"},
+             {"max_slot_wal_keep_size", "1GB"},
+             {"shared_buffers", "16MB"},
+             {"wal_retrieve_retry_interval", "100ms"},
+             {"autovacuum", "off"},
+             {"max_wal_senders", "4"}});
 }
 
 void Server::configure(const Settings& settings) const {
@@ -101,7 +115,8 @@ void Server::configure(const Settings& settings) const {
 void Server::set(const std::string& setting, const std::string& value) const {
   sql(fmt::format("ALTER SYSTEM SET {} = '{}'", setting, value));
   sql("SELECT pg_reload_conf()");
-  if (!feed_test::eventually([&] { return sql("SHOW " + setting) == value; })) throw std::runtime_error(setting + " was not taken over");
+  if (!feed_test::eventually([&] { return sql("SHOW " + setting) == value; }))
+    throw std::runtime_error(setting + " was not taken over");
 }
 
 void Server::copy_to(const fs::path& other) const { must({"/bin/cp", "-a", directory_, other}); }
@@ -117,7 +132,8 @@ void Server::start() {
     execute({program("postgres"), "-D", directory_, "-p", std::to_string(port_)});
   }
   const auto answers = [&] { return SqlSession::connect(conninfo(), "test").has_value(); };
-  if (!feed_test::eventually([&] { return answers() || stopped_within(std::chrono::milliseconds(0)); }) || pid_ <= 0) throw std::runtime_error("the server did not start: " + log());
+  if (!feed_test::eventually([&] { return answers() || stopped_within(std::chrono::milliseconds(0)); }) || pid_ <= 0)
+    throw std::runtime_error("the server did not start: " + log());
 }
 
 void Server::begin_stop(int signal) const { ::kill(pid_, signal); }
@@ -170,7 +186,8 @@ Lsn Server::flushed() const { return parse_lsn(sql("SELECT pg_current_wal_flush_
 std::string Server::log() const { return feed_test::content_of(directory_ / "server.log"); }
 
 std::string Server::conninfo(const std::string& more) const {
-  return fmt::format("host={} port={} dbname=postgres {}", directory_.parent_path().string(), port_, more.find("user=") == std::string::npos ? "user=postgres " + more : more);
+  return fmt::format("host={} port={} dbname=postgres {}", directory_.parent_path().string(), port_,
+                     more.find("user=") == std::string::npos ? "user=postgres " + more : more);
 }
 
 }  // namespace slipstream::postgres::real

@@ -10,13 +10,15 @@
 
 #include "base/lsn.h"
 
-// A real PostgreSQL for tests: its programs, and servers in directories of their own, spoken to over unix sockets alone.
+// A real PostgreSQL for tests: its programs, and servers in directories of their own, spoken to over unix sockets
+// alone.
 namespace slipstream::postgres::real {
 
 std::filesystem::path program(const std::string& name);  // In PG_BIN, or where Debian has version 15.
-std::string database_user();                              // PostgreSQL refuses to run as root.
-bool available();                                         // Else a test skips, with kMissing.
-constexpr const char* kMissing = "PostgreSQL's programs are not there (PG_BIN names another place), or no user postgres";
+std::string database_user();                             // PostgreSQL refuses to run as root.
+bool available();                                        // Else a test skips, with kMissing.
+constexpr const char* kMissing =
+    "PostgreSQL's programs are not there (PG_BIN names another place), or no user postgres";
 
 struct Outcome {
   int status = -1;  // -1: it did not exit by itself.
@@ -28,7 +30,8 @@ Outcome run(const std::vector<std::string>& arguments, const std::string& user =
 void must(const std::vector<std::string>& arguments);  // Throws unless it exits with 0.
 void give_to_database_user(const std::filesystem::path& path);
 
-// A data directory and, between start() and its end, a server whose socket lies beside it. Everything it starts is killed by its own pid.
+// A data directory and, between start() and its end, a server whose socket lies beside it. Everything it starts is
+// killed by its own pid.
 class Server {
  public:
   using Settings = std::map<std::string, std::string>;
@@ -41,10 +44,10 @@ class Server {
   void configure(const Settings& settings) const;
   void set(const std::string& setting, const std::string& value) const;  // On the running server, at once.
   void copy_to(const std::filesystem::path& other) const;
-  void start();  // Until it answers.
+  void start();                       // Until it answers.
   void begin_stop(int signal) const;  // SIGINT: a fast stop.
   bool stopped_within(std::chrono::milliseconds limit);
-  void stop();    // Fast; must succeed within 20 s.
+  void stop();           // Fast; must succeed within 20 s.
   void suspend() const;  // It and all its children.
   void resume() const;
 

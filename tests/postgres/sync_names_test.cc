@@ -6,18 +6,22 @@ namespace slipstream::postgres {
 namespace {
 
 TEST(SyncNames, ContainUsWhenTheOthersCannotSatisfyThem) {
-  for (const char* names : {"slipstream", "FIRST 1 (slipstream)", "ANY 1 (slipstream)", "1 (slipstream)", "first 1(slipstream)", "Any 1 ( slipstream )", "ANY 2 (slipstream, other)", "2 (other, slipstream)",
-                            "FIRST 3 (slipstream, x, y)", "\tslipstream\n"})
+  for (const char* names : {"slipstream", "FIRST 1 (slipstream)", "ANY 1 (slipstream)", "1 (slipstream)",
+                            "first 1(slipstream)", "Any 1 ( slipstream )", "ANY 2 (slipstream, other)",
+                            "2 (other, slipstream)", "FIRST 3 (slipstream, x, y)", "\tslipstream\n"})
     EXPECT_TRUE(names_always_contain(names, "slipstream")) << names;
 }
 
 TEST(SyncNames, DoNotContainUsWhenTheOthersCan) {
-  for (const char* names : {"", " ", "other", "slipstream2", "slipstream, other", "other, slipstream", "ANY 1 (slipstream, other)", "FIRST 1 (slipstream, other)", "1 (slipstream, other)", "ANY 2 (slipstream, x, y)"})
+  for (const char* names :
+       {"", " ", "other", "slipstream2", "slipstream, other", "other, slipstream", "ANY 1 (slipstream, other)",
+        "FIRST 1 (slipstream, other)", "1 (slipstream, other)", "ANY 2 (slipstream, x, y)"})
     EXPECT_FALSE(names_always_contain(names, "slipstream")) << names;
 }
 
 TEST(SyncNames, StandForEverybodyWithAStarQuotedOrNot) {
-  for (const char* names : {"*", "\"*\"", "ANY 1 (*)", "FIRST 2 (slipstream, *)", "2 (*, slipstream)", "slipstream, *"}) EXPECT_FALSE(names_always_contain(names, "slipstream")) << names;
+  for (const char* names : {"*", "\"*\"", "ANY 1 (*)", "FIRST 2 (slipstream, *)", "2 (*, slipstream)", "slipstream, *"})
+    EXPECT_FALSE(names_always_contain(names, "slipstream")) << names;
 }
 
 TEST(SyncNames, IgnoreCaseAndUnderstandQuotes) {
@@ -41,8 +45,10 @@ TEST(SyncNames, CountANameOnceHoweverOftenItStandsThere) {
 }
 
 TEST(SyncNames, ThatAreNotUnderstoodContainNobody) {
-  for (const char* names : {"ANY (slipstream)", "FIRST slipstream", "any", "ANY 1 slipstream", "ANY 1 (slipstream", "1 (slipstream))", "slipstream,", ",slipstream", "slipstream other", "\"slipstream", "1 ()", "slip-stream",
-                            "ANY 99999999999999999999 (slipstream)", "FIRST 1 (slipstream) AND ANY 1 (slipstream)"})
+  for (const char* names :
+       {"ANY (slipstream)", "FIRST slipstream", "any", "ANY 1 slipstream", "ANY 1 (slipstream", "1 (slipstream))",
+        "slipstream,", ",slipstream", "slipstream other", "\"slipstream", "1 ()", "slip-stream",
+        "ANY 99999999999999999999 (slipstream)", "FIRST 1 (slipstream) AND ANY 1 (slipstream)"})
     EXPECT_FALSE(names_always_contain(names, "slipstream")) << names;
 }
 

@@ -9,7 +9,8 @@
 #include "tests/postgres/upstream_watch.h"
 #include "wal/io/file_segment_source.h"
 
-// The upstream, a primary's node over a real pg_wal, and a replica in memory; PostgreSQL's stream comes through a proxy that may spoil it.
+// The upstream, a primary's node over a real pg_wal, and a replica in memory; PostgreSQL's stream comes through a proxy
+// that may spoil it.
 namespace slipstream::postgres {
 namespace {
 
@@ -19,7 +20,8 @@ using namespace std::chrono_literals;
 // Reads pg_wal as it is when asked; what is to be kept is kept.
 class WalDirectory : public node::Disk {
  public:
-  WalDirectory(const std::filesystem::path& wal, ByteCount segment_size) : files_(wal, wal::SegmentLayout(segment_size)) {}
+  WalDirectory(const std::filesystem::path& wal, ByteCount segment_size)
+      : files_(wal, wal::SegmentLayout(segment_size)) {}
   bool submit_read(const node::ReadOp& op) override {
     const bool whole = files_.read(op.range.begin, op.into) == op.into.size();
     done_.push_back({op.id, whole ? node::DiskStatus::kOk : node::DiskStatus::kMissing});
@@ -27,7 +29,9 @@ class WalDirectory : public node::Disk {
   }
   bool submit_write(const node::WriteOp&) override { return false; }
   bool submit_persist(node::PersistOp&& op) override { return done_.push_back({op.id, node::DiskStatus::kOk}), true; }
-  bool submit_history(node::KeepHistoryOp&& op) override { return done_.push_back({op.id, node::DiskStatus::kOk}), true; }
+  bool submit_history(node::KeepHistoryOp&& op) override {
+    return done_.push_back({op.id, node::DiskStatus::kOk}), true;
+  }
   std::size_t complete(std::span<node::DiskDone> done) override {
     const std::size_t count = std::min(done.size(), done_.size());
     std::copy_n(done_.begin(), count, done.begin());
@@ -65,8 +69,11 @@ class UpstreamAndNode : public testing::Test {
     replica->start(now());
     node::PrimaryOptions options;
     options.id = node::kPrimaryId, options.name = "a", options.replicas = {member}, options.policy = "b1";
-    primary = std::make_unique<node::PrimaryNode>(options, node::first_primary_state(node::kIdentity), ring, catch_up, now());
-    upstream = std::make_unique<PostgresUpstream>(UpstreamOptions{"user=postgres dbname=postgres port=7411 host=" + place.path().string(), "slipstream", "slipstream", {}, [] {}});
+    primary =
+        std::make_unique<node::PrimaryNode>(options, node::first_primary_state(node::kIdentity), ring, catch_up, now());
+    upstream = std::make_unique<PostgresUpstream>(UpstreamOptions{
+        "user=postgres dbname=postgres port=7411 host=" + place.path().string(), "slipstream", "slipstream", {}, [] {
+        }});
   }
   static Instant now() { return {std::chrono::steady_clock::now().time_since_epoch().count()}; }
 
@@ -131,7 +138,9 @@ TEST_F(UpstreamAndNode, AStreamThatDiffersOnceIsReadAnewAndNothingIsLost) {
   // Until the connection is made anew, nothing at or past the difference is confirmed.
   ASSERT_TRUE(until([&] {
     const Lsn spoiled = proxy->spoiled_at(), confirmed = view().confirmed_end;
-    if (proxy->streams == 1) EXPECT_LE(confirmed, spoiled);
+    if (proxy->streams == 1) {
+      EXPECT_LE(confirmed, spoiled);
+    }
     return proxy->streams == 2;
   }));
   EXPECT_TRUE(until([&] { return commit.returned_within(0ms); }));
@@ -151,7 +160,10 @@ TEST_F(UpstreamAndNode, AStreamThatKeepsDifferingEndsInTheStateMismatchAndConfir
   Commit commit(server, "on");
   ASSERT_TRUE(until([&] { return view().state == "mismatch"; })) << view().state;
   EXPECT_EQ(proxy->streams, 3);
-  EXPECT_NE(view().reason.find("PostgreSQL's stream and the files in pg_wal differ behind " + to_string(view().confirmed_end)), std::string::npos) << view().reason;
+  EXPECT_NE(view().reason.find("PostgreSQL's stream and the files in pg_wal differ behind " +
+                               to_string(view().confirmed_end)),
+            std::string::npos)
+      << view().reason;
   (void)until([] { return false; }, 1s);
   EXPECT_EQ(view().confirmed_end, proxy->spoiled_at());
   EXPECT_LT(view().confirmed_end, server.flushed());

@@ -22,7 +22,8 @@ class Watch {
     options.wake = [] {};
     upstream_ = std::make_unique<PostgresUpstream>(std::move(options));
   }
-  Watch(const Server& server, const std::string& more = "") : Watch(UpstreamOptions{server.conninfo(more), "slipstream", "slipstream", {}, {}}) {}
+  Watch(const Server& server, const std::string& more = "")
+      : Watch(UpstreamOptions{server.conninfo(more), "slipstream", "slipstream", {}, {}}) {}
 
   PostgresUpstream& operator*() { return *upstream_; }
   PostgresUpstream* operator->() { return upstream_.get(); }
@@ -44,13 +45,17 @@ class Watch {
   bool connects(std::size_t times = 1) {
     return until([&] { return connected.size() >= times && names.has_value(); });
   }
-  Lsn end() const { return chunks.empty() ? connected.empty() ? Lsn{} : connected.back().stream_begin : chunks.back().range.end; }
+  Lsn end() const {
+    return chunks.empty() ? connected.empty() ? Lsn{} : connected.back().stream_begin : chunks.back().range.end;
+  }
   bool reaches(Lsn position) {
     return until([&] { return end() >= position; });
   }
   // For `limit`: events are taken, nothing else happens.
   void idle(std::chrono::milliseconds limit) {
-    for (const auto end_of_it = std::chrono::steady_clock::now() + limit; std::chrono::steady_clock::now() < end_of_it; std::this_thread::sleep_for(std::chrono::milliseconds(5))) take();
+    for (const auto end_of_it = std::chrono::steady_clock::now() + limit; std::chrono::steady_clock::now() < end_of_it;
+         std::this_thread::sleep_for(std::chrono::milliseconds(5)))
+      take();
   }
   // The message of what is wrong once it holds `part`; else the last one.
   std::string problem_with(const std::string& part) {
@@ -78,7 +83,7 @@ class Watch {
 // An INSERT under synchronous_commit = `level`, on a thread of its own.
 class Commit {
  public:
-  Commit(const Server& server, const std::string& level) {
+  Commit(const Server& server, const std::string& level) : server_(server) {
     outcome_ = std::async(std::launch::async, [conninfo = server.conninfo(), level]() -> std::string {
       auto session = SqlSession::connect(conninfo, "commit");
       if (!session) return session.error().what;
@@ -87,10 +92,23 @@ class Commit {
       return done ? "returned" : done.error().what;
     });
   }
-  bool returned_within(std::chrono::milliseconds limit) { return outcome_.wait_for(limit) == std::future_status::ready; }
+  // One that still waits is ended, or the test would wait with it.
+  ~Commit() {
+    while (outcome_.valid() && !returned_within(std::chrono::milliseconds(100)))
+      (void)run({program("psql"), "-h", server_.directory().parent_path(), "-p", std::to_string(server_.port()), "-U",
+                 "postgres", "-c",
+                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'commit'"});
+  }
+  Commit(const Commit&) = delete;
+  Commit& operator=(const Commit&) = delete;
+
+  bool returned_within(std::chrono::milliseconds limit) {
+    return outcome_.wait_for(limit) == std::future_status::ready;
+  }
   std::string outcome() { return outcome_.get(); }  // "returned", or the error.
 
  private:
+  const Server& server_;
   std::future<std::string> outcome_;
 };
 

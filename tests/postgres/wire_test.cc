@@ -47,7 +47,8 @@ TEST(Wire, ReadsWhatAWalsenderWrites) {
 
 TEST(Wire, RefusesTruncatedAndForeignMessages) {
   const auto message = encode(StandbyStatus{});
-  for (std::size_t length = 0; length < message.size(); ++length) EXPECT_FALSE(decode_standby_status(std::span(message).first(length))) << length;
+  for (std::size_t length = 0; length < message.size(); ++length)
+    EXPECT_FALSE(decode_standby_status(std::span(message).first(length))) << length;
   EXPECT_FALSE(decode_keepalive(message));
   EXPECT_FALSE(decode_xlog_data(bytes_of({'w', 0, 0})));
   std::vector<std::byte> wraps(26, std::byte{0xff});

@@ -153,7 +153,8 @@ void World::end_without_primary(bool cut_off) {
 }
 
 void World::promote(std::vector<std::size_t> members) {
-  std::uint32_t term = 2;
+  std::uint32_t term = 0;
+  for (const std::size_t i : members) term = std::max(term, replicas_[i]->node->evidence().promise.epoch.term + 1);
   std::size_t candidate = random_.one_of(members);
   if (!fence(members, candidate, term, false)) return;
   std::vector<node::Evidence> evidence;

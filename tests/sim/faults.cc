@@ -181,6 +181,10 @@ void World::disturb_primary() {
     case 0:
       counts.note(Fault::kPrimaryCrash);
       primary_->crash();
+      if (profile.policies.size() == 1 && random_.chance(0.1)) {
+        counts.note(Fault::kPrimaryStateLost);
+        primary_->lose_state();
+      }
       restart(milliseconds(150));
       break;
     case 1:

@@ -96,9 +96,13 @@ PrimaryHost::PrimaryHost(Common common, Random random, Network& network, Postgre
   };
   upstream.on_slot = [this](Lsn end) { postgres_.advance_slot(end); };
   upstream.on_reconnect = [this] { lose_connection(); };
+  lose_state();
+}
+
+void PrimaryHost::lose_state() {
   node::State state;
   state.role = node::State::Role::kPrimary;
-  state.own_epoch = {1, 0};
+  state.own_epoch = {++term_, 0};
   state.identity = Identity{{random_.next(), random_.next()}};
   state.machine = "machine";
   state.system = kSystem;

@@ -49,6 +49,7 @@ class PrimaryHost {
   void start(const std::string& policy);
   void crash();
   void lose_power();
+  void lose_state();  // Its directory. It must be down; it comes back as another owner, of a higher term.
   void pause(bool paused);
   bool running() const { return node != nullptr; }
   bool paused() const { return paused_; }
@@ -75,6 +76,7 @@ class PrimaryHost {
   std::vector<std::byte> ring_, catch_up_;
   bool paused_ = false;
   std::uint64_t life_ = 0;
+  std::uint32_t term_ = 0;
 };
 
 }  // namespace slipstream::sim

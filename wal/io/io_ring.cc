@@ -254,6 +254,12 @@ bool IoRing::write_then_sync(int fd, std::span<const std::byte> from, std::uint6
   return true;
 }
 
+void IoRing::submit() {
+  if (impl_->blocking || io_uring_sq_ready(&impl_->ring) == 0) return;
+  const int result = io_uring_submit(&impl_->ring);
+  CHECK(result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY);
+}
+
 std::size_t IoRing::reap(std::span<Completion> out) {
   std::size_t count = 0;
   for (; count < out.size() && !impl_->done.empty(); impl_->done.pop_front()) out[count++] = impl_->done.front();

@@ -49,6 +49,7 @@ class IoRing {
   // makes it so.
   bool write_then_sync(int fd, std::span<const std::byte> from, std::uint64_t offset, std::uint64_t user);
 
+  void submit();  // Starts what was queued; reap() does that too.
   // Submits what was queued and takes what has ended: at most one system call, none when there is nothing to do.
   std::size_t reap(std::span<Completion> out);
   // Waits until nothing is under way; what ends here is not reported. For the end of a reader or writer.
