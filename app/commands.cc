@@ -10,6 +10,7 @@
 
 #include "app/config.h"
 #include "app/daemon.h"
+#include "app/ledger_check.h"
 #include "app/promotion.h"
 #include "app/replica_directory.h"
 #include "app/status.h"
@@ -91,17 +92,26 @@ int status_command(const std::string& path, const std::string& socket, bool json
     if (!config) return report_error(config.error());
     control = config->runtime.control_socket;
   }
-  const auto status = control_call(control, {{"command", "status"}});
+  const auto status = control_call(control, {{"command", "status"}}, std::chrono::seconds(10));
   if (!status) return report_error(status.error());
   std::fputs(json ? (status->dump(2) + "\n").c_str() : status_table(*status).c_str(), stdout);
   return 0;
 }
 
-int position_command(const std::string& directory, bool json) {
+int position_command(const std::string& directory, bool check, bool json) {
+  std::optional<LedgerCheck> checked;
+  if (check) {
+    // First: where a record is damaged too, it names the block instead of the record's begin.
+    const auto compared = check_against_ledgers(directory);
+    if (!compared) return report_error(compared.error());
+    checked = *compared;
+  }
   const auto evidence = examine_stopped(directory, "", {}, {});
   if (!evidence) return report_error(evidence.error());
   if (json) {
-    std::printf("%s\n", evidence_json(*evidence).dump(2).c_str());
+    Json out = evidence_json(*evidence);
+    if (checked) out["ledger"] = {{"segments", checked->segments}, {"blocks", checked->blocks}, {"segments_without", checked->without}};
+    std::printf("%s\n", out.dump(2).c_str());
     return 0;
   }
   const Epoch last = evidence->epoch_map.empty() ? evidence->held_epoch : evidence->epoch_map.back().epoch;
@@ -112,6 +122,7 @@ int position_command(const std::string& directory, bool json) {
   else std::printf("promised  term %u to %s\n", evidence->promise.epoch.term, evidence->promise.candidate.c_str());
   std::printf("policy    %s (version %llu)\nstandby   %s\n", evidence->policy.text.c_str(), static_cast<unsigned long long>(evidence->policy.version),
               evidence->log_only ? "none (log_only)" : evidence->standby_ready ? "can start from this log" : "none was seen yet");
+  if (checked) std::printf("ledger    %zu blocks of %zu segments compared, all equal; %zu segments have no ledger\n", checked->blocks, checked->segments, checked->without);
   return 0;
 }
 

@@ -33,6 +33,13 @@ struct FenceArguments {
   std::string output;       // File for the evidence; empty: standard output.
 };
 
+struct AdoptLogArguments {
+  std::string config;    // Of the replica whose standby is to be promoted; its daemon is stopped.
+  std::string from;      // Directory of the better log, or a copy of it.
+  std::string evidence;  // What its replica answered to the fence; may be empty.
+  bool json = false;
+};
+
 struct PromoteArguments {
   std::string config;
   std::vector<std::string> evidence;
@@ -42,14 +49,18 @@ struct PromoteArguments {
   bool supersede = false;
   bool json = false;
   int timeout_seconds = 120;
+  // After a promotion: members that were fenced since, or whose directories are gone for good.
+  std::vector<std::string> fenced;     // Their evidence.
+  std::vector<std::string> destroyed;  // Their names.
 };
 
 int run_command(const RunArguments& arguments);
 int config_check_command(const std::string& config, bool connect);
 int init_standby_command(const InitStandbyArguments& arguments);
 int status_command(const std::string& config, const std::string& socket, bool json);
-int position_command(const std::string& directory, bool json);
+int position_command(const std::string& directory, bool check, bool json);
 int fence_command(const FenceArguments& arguments);
+int adopt_log_command(const AdoptLogArguments& arguments);
 int promote_command(const PromoteArguments& arguments);
 int version_command();
 

@@ -1,14 +1,18 @@
 #include "app/file_disk.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 
 #include "wal/io/files.h"
 
 namespace slipstream::app {
 namespace {
+
+constexpr auto kNoSpaceRetry = std::chrono::milliseconds(500);
 
 wal::TimelineHistory history_of(TimelineId timeline, const std::string& content) {
   auto parsed = wal::TimelineHistory::parse(timeline, content);
@@ -75,6 +79,25 @@ bool FileDisk::submit_history(node::KeepHistoryOp&& op) {
   return true;
 }
 
+// A full disk is waited for: nothing that depends on this content is told to anybody before it is kept. False: stopped before there was room, which leaves what a crash would leave.
+bool FileDisk::keep(const Slow& slow) {
+  while (true) {
+    const auto kept = wal::io::durable_replace_if_room(slow.path, slow.content);
+    if (!kept) storage_failed(kept.error().message());
+    waits_for_room_ = !*kept;
+    if (*kept) return true;
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, kNoSpaceRetry, [&] { return stop_; })) {
+      spdlog::warn("the disk is full: {} was not written", slow.path.string());
+      return false;
+    }
+  }
+}
+
+std::string FileDisk::problem() const {
+  return waits_for_room_ ? fmt::format("the disk is full: {} cannot be written; no change of session, policy or term is completed until there is room", options_.state_path.string()) : "";
+}
+
 void FileDisk::slow_thread() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -83,7 +106,7 @@ void FileDisk::slow_thread() {
     Slow slow = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
-    if (auto kept = wal::io::durable_replace(slow.path, slow.content); !kept) storage_failed(kept.error().message());
+    if (!keep(slow)) return;
     lock.lock();
     done_.push_back(std::move(slow));
     any_done_.store(true, std::memory_order_release);

@@ -28,8 +28,8 @@ struct FileDiskOptions {
   std::function<void()> wake;
 };
 
-// The node's disk over real files: segments through one io_uring, the state file and timeline histories through a thread that may wait. A failed durable write ends the process: what memory
-// says is durable would no longer be true; restart, recover, fetch again.
+// The node's disk over real files: segments through one io_uring, the state file and timeline histories through a thread that may wait. A full disk is waited for;
+// any other failed durable write ends the process: what memory says is durable would no longer be true; restart, recover, fetch again.
 class FileDisk : public node::Disk {
  public:
   explicit FileDisk(FileDiskOptions options);
@@ -37,6 +37,7 @@ class FileDisk : public node::Disk {
 
   void register_memory(std::span<const std::span<std::byte>> regions) { ring_.register_memory(regions); }
   const std::string& note() const { return ring_.note(); }
+  std::string problem() const;  // Why nothing can be persisted just now; empty if it can. From any thread.
   int wake_fd() const { return ring_.event_fd(); }  // Readable when a read or write has ended; -1: nothing tells.
 
   bool submit_read(const node::ReadOp& op) override;
@@ -55,6 +56,7 @@ class FileDisk : public node::Disk {
     std::string history;
   };
   void slow_thread();
+  bool keep(const Slow& slow);
   void queue(Slow&& slow);
 
   FileDiskOptions options_;
@@ -67,6 +69,7 @@ class FileDisk : public node::Disk {
   std::deque<Slow> queue_;  // Guarded by mutex_.
   std::deque<Slow> done_;   // Guarded by mutex_.
   std::atomic<bool> any_done_{false};
+  std::atomic<bool> waits_for_room_{false};
   bool stop_ = false;
   std::thread thread_;
 };

@@ -63,12 +63,13 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
   if (std::filesystem::exists(directory / "state"))
     return std::unexpected(directory_error(directory, "a replica's log is here already", "to make it anew, stop its daemon and standby and remove this directory and the standby's"));
 
-  // The slot keeps the WAL from before the backup on: the replica's log begins at the segment that holds its position.
+  // A slot of its own keeps the WAL from before the backup on, until the primary's daemon has met the replica and it streams: the log begins at the segment that holds the slot's
+  // position. Repeating this goes on with the same slot.
   auto session = postgres::SqlSession::connect(arguments.primary, "slipstream_init");
   if (!session) return std::unexpected(session.error());
   const auto facts = postgres::check_primary(*session);
   if (!facts) return std::unexpected(facts.error());
-  const auto restart = postgres::ensure_slot(*session, arguments.slot);
+  const auto restart = postgres::ensure_slot(*session, postgres::joining_slot(arguments.slot, config->name));
   if (!restart) return std::unexpected(restart.error());
   const wal::SegmentLayout layout(facts->segment_size);
   const Lsn log_begin = layout.segment_begin(*restart);

@@ -35,7 +35,9 @@ class Mailbox {
     if (!pending_.load(std::memory_order_acquire)) return false;
     std::vector<std::function<void()>> work;
     {
-      const std::lock_guard lock(mutex_);
+      // Never waits for a caller that lost its core while it held the lock: it wakes this thread when it has let go.
+      const std::unique_lock lock(mutex_, std::try_to_lock);
+      if (!lock) return false;
       work.swap(queue_);
       pending_.store(false, std::memory_order_release);
     }

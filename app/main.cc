@@ -38,7 +38,7 @@ void add_init_standby(CLI::App& app, InitStandbyArguments& arguments, int& code)
   init->add_option("--primary", arguments.primary, "Connection string of the primary (role with REPLICATION, and superuser or pg_create_physical_replication_slot)")
       ->required();
   init->add_option("-D,--pgdata", arguments.pgdata, "Data directory to make for the standby (log_only replicas need none)");
-  init->add_option("--slot", arguments.slot, "The primary's replication slot that keeps WAL for us")->capture_default_str();
+  init->add_option("--slot", arguments.slot, "primary.slot of the primary's configuration; SLOT_joining_NAME keeps WAL until this replica streams")->capture_default_str();
   init->add_option("--port", arguments.port, "Port of the standby");
   init->add_option("--user", arguments.user, "Run PostgreSQL's programs as this user when started by root")->capture_default_str();
   init->add_option("--set", arguments.settings, "name=value for the standby's settings; may be repeated");
@@ -57,12 +57,13 @@ void add_status(CLI::App& app, std::string& config, std::string& socket, bool& j
   status->callback([&] { code = status_command(config, socket, json); });
 }
 
-void add_position(CLI::App& app, std::string& directory, bool& json, int& code) {
+void add_position(CLI::App& app, std::string& directory, bool& check, bool& json, int& code) {
   CLI::App* position = app.add_subcommand("position", "What a stopped replica's directory holds: epoch of its last byte, positions");
   position->add_option("directory", directory, "The replica's directory")->required();
+  position->add_flag("--check", check, "Also compare every segment with the digests that the daemon kept of it");
   position->add_flag("--json", json, "As JSON, with everything a promotion compares");
-  position->footer("Example:\n  slipstream position /var/lib/slipstream/a");
-  position->callback([&] { code = position_command(directory, json); });
+  position->footer("Example:\n  slipstream position /var/lib/slipstream/a --check");
+  position->callback([&] { code = position_command(directory, check, json); });
 }
 
 void add_fence(CLI::App& app, FenceArguments& arguments, int& code) {
@@ -77,6 +78,17 @@ void add_fence(CLI::App& app, FenceArguments& arguments, int& code) {
   fence->callback([&] { code = fence_command(arguments); });
 }
 
+void add_adopt_log(CLI::App& app, AdoptLogArguments& arguments, int& code) {
+  CLI::App* adopt = app.add_subcommand("adopt-log", "A fenced member without a standby holds the better log: copy what is missing here, where the standby is");
+  adopt->add_option("-c,--config", arguments.config, "This replica's configuration file; its daemon is stopped")->required();
+  adopt->add_option("--from", arguments.from, "Directory of the better replica, or a copy of it made after it was fenced")->required();
+  adopt->add_option("--evidence", arguments.evidence, "Its evidence (from `slipstream fence`): the copy must hold all of that");
+  adopt->add_flag("--json", arguments.json, "Print the result as JSON");
+  adopt->footer("Only adds bytes: refused unless the log here is a prefix of the other. Can be repeated after an interruption.\n"
+                "Example:\n  slipstream adopt-log -c a.toml --from /mnt/b/slipstream --evidence b.evidence");
+  adopt->callback([&] { code = adopt_log_command(arguments); });
+}
+
 void add_promote(CLI::App& app, PromoteArguments& arguments, int& code) {
   CLI::App* promote = app.add_subcommand("promote", "The primary is gone: fence, compare a recovery set, replay all that is durable, promote the standby here");
   promote->add_option("-c,--config", arguments.config, "This replica's configuration file; its daemon and standby run")->required();
@@ -86,8 +98,11 @@ void add_promote(CLI::App& app, PromoteArguments& arguments, int& code) {
   promote->add_flag("--accept-loss", arguments.accept_loss, "Go on without a recovery set: acknowledged commits may be missing");
   promote->add_flag("--supersede", arguments.supersede, "Take back a promise made to another candidate of the same term");
   promote->add_option("--timeout", arguments.timeout_seconds, "Seconds to wait for the standby's replay")->capture_default_str();
+  promote->add_option("--fenced", arguments.fenced, "After the promotion: evidence of a member that was fenced since, so that it is no longer warned of; may be repeated");
+  promote->add_option("--destroyed", arguments.destroyed, "After the promotion: name of a member whose directory is gone for good; may be repeated");
   promote->add_flag("--json", arguments.json, "Print the result as JSON");
   promote->footer("Example:\n  slipstream promote -c a.toml --evidence b.evidence\n"
+                  "Later, when c is reached and fenced too:\n  slipstream promote -c a.toml --fenced c.evidence\n"
                   "Never use pg_ctl promote: the standby may be behind what its replica acknowledged.");
   promote->callback([&] { code = promote_command(arguments); });
 }
@@ -112,15 +127,17 @@ int main_with(int argc, char** argv) {
   RunArguments run;
   InitStandbyArguments init;
   FenceArguments fence;
+  AdoptLogArguments adopt;
   PromoteArguments promote;
   std::string config, socket, directory;
-  bool connect = false, json = false;
+  bool connect = false, check = false, json = false;
   add_run(app, run, code);
   add_config(app, config, connect, code);
   add_init_standby(app, init, code);
   add_status(app, config, socket, json, code);
-  add_position(app, directory, json, code);
+  add_position(app, directory, check, json, code);
   add_fence(app, fence, code);
+  add_adopt_log(app, adopt, code);
   add_promote(app, promote, code);
   app.add_subcommand("version", "Print the version")->callback([&] { code = version_command(); });
   if (const auto problem = unknown_command(app, argc, argv)) return report_error(*problem);

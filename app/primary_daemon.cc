@@ -5,10 +5,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "app/control.h"
 #include "app/daemon.h"
 #include "app/file_disk.h"
+#include "app/ledger_keeper.h"
 #include "app/mailbox.h"
 #include "app/memory.h"
 #include "app/network.h"
@@ -37,7 +39,7 @@ std::expected<node::State, Error> load_or_make_state(const std::filesystem::path
   const std::string machine = machine_of(facts.data_directory);
   node::State state;
   if (std::filesystem::exists(path)) {
-    const auto content = wal::io::read_file(path);
+    const auto content = wal::io::read_durable(path);
     if (!content) return std::unexpected(content.error());
     auto decoded = node::decode_state(*content, path.string());
     if (!decoded) return std::unexpected(decoded.error());
@@ -73,6 +75,13 @@ std::string read_history(const std::filesystem::path& wal, TimelineId timeline) 
   if (timeline.value <= 1) return "";
   const auto content = wal::io::read_file(wal / wal::history_file_name(timeline));
   return content ? std::string(reinterpret_cast<const char*>(content->data()), content->size()) : "";
+}
+
+// Confirmed bytes were flushed, and PostgreSQL's stream said the same of them. In any other state it is not sure whose files lie there.
+std::optional<CompleteLog> complete_log(const node::PrimaryNode& node) {
+  const node::PrimaryView view = node.snapshot(dataplane::monotonic_now()).primary;
+  if (view.state != "running") return std::nullopt;
+  return CompleteLog{{Lsn{0}, view.confirmed_end}, view.timeline};
 }
 
 }  // namespace
@@ -126,12 +135,15 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
     status["warnings"] = Json::array();
     if (const auto problem = upstream.problem()) status["warnings"].push_back("PostgreSQL: " + problem->message());
     if (!disk.note().empty()) status["warnings"].push_back(disk.note());
+    if (const std::string problem = disk.problem(); !problem.empty()) status["warnings"].push_back(problem);
     return status;
   });
   if (!control) return std::unexpected(control.error());
   spdlog::info("primary {}: system {}, timeline {}, policy \"{}\", WAL in {}", config.name, facts->system.value, facts->timeline.value, config.policy, wal_directory.string());
 
+  LedgerKeeper ledgers({wal_directory, state_directory / "ledger", layout, [&] { return mailbox.call([&] { return complete_log(node); }); }});
   std::string state_shown;
+  std::set<std::string> streaming;
   Instant looked{};
   network->run(
       config, disk, waker,
@@ -143,12 +155,17 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
           std::string shown = view.state + (view.reason.empty() ? "" : ": " + view.reason);
           for (const auto& replica : view.replicas) shown += fmt::format("; {} {}{}", replica.name, replica.state, replica.state == "refused" ? " (" + replica.reason + ")" : "");
           if (shown != state_shown) spdlog::info("{}", state_shown = shown);
+          for (const auto& replica : view.replicas) {
+            if (replica.state != "streaming") streaming.erase(replica.name);
+            else if (streaming.insert(replica.name).second) upstream.drop_slot(postgres::joining_slot(config.primary.slot, replica.name));
+          }
         }
         return worked;
       },
       [&] { return node.deadline(); }, stop);
   control->reset();
   mailbox.close();
+  ledgers.stop();
   spdlog::info("primary {}: stopped in order", config.name);
   return {};
 }

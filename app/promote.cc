@@ -4,13 +4,16 @@
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/control.h"
 #include "app/promotion.h"
 #include "app/replica_directory.h"
+#include "app/status.h"
 #include "postgres/sql_session.h"
 
 namespace slipstream::app {
@@ -33,12 +36,10 @@ std::expected<Json, Error> fence(const Config& config, const FenceArguments& arg
   return evidence_json(*evidence);
 }
 
-std::expected<std::vector<node::Evidence>, Error> read_evidence(const std::vector<std::string>& files) {
+std::expected<std::vector<node::Evidence>, Error> read_all(const std::vector<std::string>& files) {
   std::vector<node::Evidence> out;
-  for (const std::string& path : files) {
-    std::ifstream file(path);
-    if (!file) return std::unexpected(Error{ExitCode::kUsage, "cannot read the evidence", path, "name a file that slipstream fence wrote"});
-    auto evidence = parse_evidence(Json::parse(file, nullptr, false), path);
+  for (const std::string& file : files) {
+    auto evidence = read_evidence(file);
     if (!evidence) return std::unexpected(evidence.error());
     out.push_back(std::move(*evidence));
   }
@@ -64,10 +65,11 @@ std::expected<void, Error> wait_for_replay(postgres::SqlSession& standby, Lsn en
 std::expected<Json, Error> promote(const PromoteArguments& arguments) {
   const auto config = replica_config(arguments.config);
   if (!config) return std::unexpected(config.error());
-  const auto others = read_evidence(arguments.evidence);
+  const auto others = read_all(arguments.evidence);
   if (!others) return std::unexpected(others.error());
   if (config->replica.standby_conninfo.empty())
-    return std::unexpected(Error{ExitCode::kConfiguration, "replica.standby_conninfo is missing", arguments.config, "it must lead to the standby that is to be promoted"});
+    return std::unexpected(Error{ExitCode::kConfiguration, "replica.standby_conninfo is missing", arguments.config,
+                                 config->replica.log_only ? "a log_only replica cannot be promoted: let a member with a standby adopt its log (slipstream adopt-log) and promote that" : "it must lead to the standby that is to be promoted"});
   auto standby = postgres::SqlSession::connect(config->replica.standby_conninfo, "slipstream_promote");
   if (!standby) return std::unexpected(standby.error());
 
@@ -81,7 +83,7 @@ std::expected<Json, Error> promote(const PromoteArguments& arguments) {
   const auto plan = plan_promotion(*evidence, *others, {arguments.sole_survivor, arguments.accept_loss});
   if (!plan) return std::unexpected(plan.error());
 
-  if (auto released = control_call(config->runtime.control_socket, {{"command", "release"}}); !released) return std::unexpected(released.error());
+  if (auto released = control_call(config->runtime.control_socket, {{"command", "release"}, {"unfenced", members_json(plan->unfenced)}}); !released) return std::unexpected(released.error());
   if (auto replayed = wait_for_replay(*standby, plan->end, arguments.timeout_seconds); !replayed) return std::unexpected(replayed.error());
   const auto promoted = standby->value("SELECT pg_catalog.pg_promote(true, 60)");
   if (!promoted) return std::unexpected(promoted.error());
@@ -89,15 +91,35 @@ std::expected<Json, Error> promote(const PromoteArguments& arguments) {
   if (auto marked = control_call(config->runtime.control_socket, {{"command", "promoted"}}); !marked) return std::unexpected(marked.error());
   const auto file = standby->value("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())");
   return Json{{"promoted", config->name}, {"term", plan->term}, {"end", to_string(plan->end)}, {"timeline", file ? std::stoul(file->substr(0, 8), nullptr, 16) : 0},
-              {"compared", plan->present}, {"missing", plan->missing}, {"may_be_missing", plan->may_be_missing}};
+              {"compared", plan->present}, {"missing", plan->missing}, {"may_be_missing", plan->may_be_missing}, {"not_held", marks_json(plan->not_held)}};
+}
+
+// What the operator learnt after the promotion: who has been fenced since, or is gone for good.
+std::expected<Json, Error> tell_fenced(const PromoteArguments& arguments) {
+  const auto config = replica_config(arguments.config);
+  if (!config) return std::unexpected(config.error());
+  const auto fenced = read_all(arguments.fenced);
+  if (!fenced) return std::unexpected(fenced.error());
+  Json request{{"command", "fenced"}, {"evidence", Json::array()}, {"destroyed", arguments.destroyed}};
+  for (node::Evidence evidence : *fenced) {
+    evidence.blocks.clear();
+    request["evidence"].push_back(evidence_json(evidence));
+  }
+  return control_call(config->runtime.control_socket, request);
+}
+
+void print_fenced(const Json& result) {
+  const auto left = result["unfenced"].get<std::vector<std::string>>();
+  if (left.empty()) std::printf("every member is fenced in term %u: no split brain is possible\n", result["term"].get<unsigned>());
+  else std::printf("%s\n", split_brain_warning(left, result["candidate"].get<std::string>(), result["term"].get<std::uint32_t>()).c_str());
 }
 
 void print_promotion(const Json& result) {
   std::printf("promoted %s in term %u at %s, now on timeline %lu\n", result["promoted"].get<std::string>().c_str(), result["term"].get<unsigned>(), result["end"].get<std::string>().c_str(),
               result["timeline"].get<unsigned long>());
   if (!result["may_be_missing"].get<std::string>().empty()) std::printf("MAY BE MISSING: %s\n", result["may_be_missing"].get<std::string>().c_str());
-  for (const Json& name : result["missing"])
-    std::printf("split brain possible until %s is fenced too:  slipstream fence -c FILE --candidate %s --term %u\n", name.get<std::string>().c_str(), result["promoted"].get<std::string>().c_str(), result["term"].get<unsigned>());
+  if (const auto missing = result["missing"].get<std::vector<std::string>>(); !missing.empty())
+    std::printf("%s\n", split_brain_warning(missing, result["promoted"].get<std::string>(), result["term"].get<std::uint32_t>()).c_str());
   std::printf("next: point clients at this server; keep the old primary down (its daemon would be refused); make new replicas of this server with slipstream init-standby\n");
 }
 
@@ -121,9 +143,11 @@ int fence_command(const FenceArguments& arguments) {
 }
 
 int promote_command(const PromoteArguments& arguments) {
-  const auto result = promote(arguments);
+  const bool afterwards = !arguments.fenced.empty() || !arguments.destroyed.empty();
+  const auto result = afterwards ? tell_fenced(arguments) : promote(arguments);
   if (!result) return report_error(result.error());
   if (arguments.json) std::printf("%s\n", result->dump(2).c_str());
+  else if (afterwards) print_fenced(*result);
   else print_promotion(*result);
   return 0;
 }

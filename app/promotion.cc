@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <fstream>
 #include <map>
 #include <optional>
 #include <tuple>
@@ -14,26 +15,6 @@ namespace slipstream::app {
 namespace {
 
 Error refused(std::string what, std::string remedy) { return {ExitCode::kRefused, std::move(what), "promote", std::move(remedy)}; }
-
-// Under which epoch the byte at `at` is held: the map up to counted_end, the tail's own epoch beyond it (E5).
-Epoch label_at(const node::Evidence& evidence, Lsn at) {
-  Epoch label;
-  for (const node::EpochEntry& entry : evidence.epoch_map)
-    if (entry.begin <= at) label = std::max(label, entry.epoch);
-  return at < evidence.counted_end ? std::max(label, evidence.held_epoch) : label;
-}
-
-// The first position at which digests of the same range differ.
-std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidence& b) {
-  std::map<std::pair<std::uint64_t, std::uint64_t>, Digest128> known;
-  for (const wal::BlockDigest& block : a.blocks) known[{block.range.begin.value, block.range.end.value}] = block.digest;
-  std::optional<Lsn> first;
-  for (const wal::BlockDigest& block : b.blocks) {
-    const auto it = known.find({block.range.begin.value, block.range.end.value});
-    if (it != known.end() && it->second != block.digest) first = std::min(first.value_or(block.range.begin), block.range.begin);
-  }
-  return first;
-}
 
 std::optional<Error> check_same_history(const node::Evidence& own, const node::Evidence& other) {
   if (other.system != own.system)
@@ -54,17 +35,88 @@ const node::PolicyRecord& latest_policy(const node::Evidence& own, std::span<con
   return *latest;
 }
 
+// Of all who know the latest policy; an older version's may have been closed or dropped since.
+node::Marks latest_marks(const node::Evidence& own, std::span<const node::Evidence> others) {
+  const std::uint64_t version = latest_policy(own, others).version;
+  node::Marks out;
+  const auto take = [&](const node::Evidence& e) {
+    if (e.policy.version == version) out = node::joined_marks(std::move(out), e.not_held);
+  };
+  take(own);
+  for (const node::Evidence& other : others) take(other);
+  return out;
+}
+
+// What a mark means for a log that ends at `end`.
+std::string meaning(const LsnRange& mark, Lsn end) {
+  const LsnRange missing{std::max(mark.begin, end), mark.end};
+  return fmt::format("{} may be missing, since synchronous_standby_names did not always contain slipstream {}: PostgreSQL let them return without a replica",
+                     node::describe_mark(missing), mark.end == node::kOpenEnd ? "when the primary was last heard of" : "then");
+}
+
+bool has_standby(const node::Evidence& member) { return !member.log_only && member.standby_ready; }
+
+// What to do when `best` is better than `own` (P4).
+std::string remedy_for_better(const node::Evidence& own, const node::Evidence& best) {
+  const std::string adopt = fmt::format("stop the daemon of {}, adopt the log of {} there (slipstream adopt-log -c FILE --from DIR; DIR: its directory, or a copy of it), start the daemon and repeat",
+                                        own.name, best.name);
+  if (!has_standby(best)) return fmt::format("{} has no standby: {}", best.name, adopt);
+  return fmt::format("promote {} instead", best.name) + (has_standby(own) ? "; or " + adopt : "");
+}
+
 }  // namespace
 
+Epoch label_at(const node::Evidence& evidence, Lsn at) {
+  Epoch label;
+  for (const node::EpochEntry& entry : evidence.epoch_map)
+    if (entry.begin <= at) label = std::max(label, entry.epoch);
+  return at < evidence.counted_end ? std::max(label, evidence.held_epoch) : label;
+}
+
+std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidence& b) {
+  std::map<std::pair<std::uint64_t, std::uint64_t>, Digest128> known;
+  for (const wal::BlockDigest& block : a.blocks) known[{block.range.begin.value, block.range.end.value}] = block.digest;
+  std::optional<Lsn> first;
+  for (const wal::BlockDigest& block : b.blocks) {
+    const auto it = known.find({block.range.begin.value, block.range.end.value});
+    if (it != known.end() && it->second != block.digest) first = std::min(first.value_or(block.range.begin), block.range.begin);
+  }
+  return first;
+}
+
+Json members_json(const std::vector<node::MemberRecord>& members) {
+  Json out = Json::array();
+  for (const auto& member : members) out.push_back({{"name", member.name}, {"number", member.id.value}, {"log_id", to_string(member.log_id.value)}});
+  return out;
+}
+
+Json marks_json(const node::Marks& marks) {
+  Json out = Json::array();
+  for (const LsnRange& mark : marks)
+    out.push_back({{"from", to_string(mark.begin)}, {"to", mark.end == node::kOpenEnd ? Json() : Json(to_string(mark.end))}});
+  return out;
+}
+
+std::expected<std::vector<node::MemberRecord>, Error> parse_members(const Json& json) {
+  const auto bad = [] { return std::unexpected(Error{ExitCode::kUsage, "not a list of members", "", "name, number and log_id of each"}); };
+  if (!json.is_array()) return bad();
+  std::vector<node::MemberRecord> out;
+  for (const Json& each : json) {
+    if (!each.is_object() || !each.contains("name") || !each["name"].is_string() || !each.contains("log_id") || !each["log_id"].is_string() || !each.contains("number") || !each["number"].is_number_unsigned()) return bad();
+    const auto log_id = parse_random128(each["log_id"].get<std::string>());
+    if (!log_id) return bad();
+    out.push_back({each["name"], NodeId{each["number"].get<std::uint16_t>()}, LogId{*log_id}});
+  }
+  return out;
+}
+
 Json evidence_json(const node::Evidence& e) {
-  Json map = Json::array(), blocks = Json::array(), members = Json::array();
+  Json map = Json::array(), blocks = Json::array();
   for (const auto& entry : e.epoch_map)
     map.push_back({{"term", entry.epoch.term}, {"incarnation", entry.epoch.incarnation}, {"begin", to_string(entry.begin)},
                    {"timeline", entry.timeline.value}, {"identity", to_string(entry.identity.value)}});
   for (const auto& block : e.blocks)
     blocks.push_back({to_string(block.range.begin), to_string(block.range.end), to_string(Random128{block.digest.high, block.digest.low})});
-  for (const auto& member : e.policy.members)
-    members.push_back({{"name", member.name}, {"number", member.id.value}, {"log_id", to_string(member.log_id.value)}});
   return {{"format", "slipstream evidence 1"},
           {"name", e.name},
           {"number", e.id.value},
@@ -84,7 +136,8 @@ Json evidence_json(const node::Evidence& e) {
           {"standby_ready", e.standby_ready},
           {"log_only", e.log_only},
           {"epoch_map", map},
-          {"policy", {{"version", e.policy.version}, {"text", e.policy.text}, {"members", members}}},
+          {"not_held", marks_json(e.not_held)},
+          {"policy", {{"version", e.policy.version}, {"text", e.policy.text}, {"members", members_json(e.policy.members)}}},
           {"blocks", blocks}};
 }
 
@@ -121,6 +174,8 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
     for (const Json& entry : json.at("epoch_map"))
       e.epoch_map.push_back({{entry.at("term"), entry.at("incarnation")}, lsn(entry.at("begin")), TimelineId{entry.at("timeline")},
                              Identity{bits(entry.at("identity"))}});
+    for (const Json& mark : json.value("not_held", Json::array()))
+      e.not_held.push_back({lsn(mark.at("from")), mark.at("to").is_null() ? node::kOpenEnd : lsn(mark.at("to"))});
     const Json& policy = json.at("policy");
     e.policy.version = policy.at("version");
     e.policy.text = policy.at("text");
@@ -136,6 +191,12 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
   }
 }
 
+std::expected<node::Evidence, Error> read_evidence(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) return std::unexpected(Error{ExitCode::kUsage, "cannot read the evidence", file, "name a file that slipstream fence wrote"});
+  return parse_evidence(Json::parse(in, nullptr, false), file);
+}
+
 bool better_log(const node::Evidence& a, const node::Evidence& b) {
   if (const auto difference = first_difference(a, b)) {
     const Epoch of_a = label_at(a, *difference), of_b = label_at(b, *difference);
@@ -146,7 +207,7 @@ bool better_log(const node::Evidence& a, const node::Evidence& b) {
 
 std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, std::span<const node::Evidence> others,
                                                    const PromotionOptions& options) {
-  PromotionPlan plan{own.promise.epoch.term, own.durable_end, {own.name}, {}, ""};
+  PromotionPlan plan{own.promise.epoch.term, own.durable_end, {own.name}, {}, {}, {}, ""};
   for (const node::Evidence& other : others) {
     if (other.log_id == own.log_id || std::ranges::count(plan.present, other.name))
       return std::unexpected(refused(fmt::format("the evidence of {} was given twice", other.name), "give each member's evidence once"));
@@ -162,7 +223,7 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
     const auto answered = [&](const node::Evidence& e) { return e.id == member.id && e.log_id == member.log_id; };
     // A log that the durable member list does not know (a directory made anew) is no recovery member (Q4).
     if (answered(own) || std::ranges::any_of(others, answered)) present.push_back(member.id);
-    else plan.missing.push_back(member.name);
+    else plan.missing.push_back(member.name), plan.unfenced.push_back(member);
   }
   const auto policy = ack::Policy::parse(record.text, members);
   const bool recovers = policy && !policy->empty() && ack::is_recovery_set(*policy, present);
@@ -191,13 +252,17 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
     return std::unexpected(refused(
         fmt::format("{} of {} members are here: no majority, so a second promotion elsewhere could not be excluded", present.size(), members.size()),
         fmt::format("bring evidence of {}; or --sole-survivor, if you are sure that none of them is promoted", fmt::join(plan.missing, ", "))));
+  const node::Evidence* best = &own;
   for (const node::Evidence& other : others)
-    if (better_log(other, own))
-      return std::unexpected(refused(fmt::format("{} holds the better log (durable to {}, here {})", other.name, to_string(other.durable_end), to_string(own.durable_end)),
-                                     fmt::format("promote {} instead", other.name)));
-  if (own.log_only || !own.standby_ready)
+    if (better_log(other, *best)) best = &other;
+  if (best != &own)
+    return std::unexpected(refused(fmt::format("{} holds the better log (durable to {}, here {})", best->name, to_string(best->durable_end), to_string(own.durable_end)),
+                                   remedy_for_better(own, *best)));
+  if (!has_standby(own))
     return std::unexpected(refused(fmt::format("{} has no standby that can start from its log", own.name),
-                                   "copy its log to a member that has one, or make one with init-standby"));
+                                   "promote a member that has one: fence all for it (--supersede), and let it adopt this log first (slipstream adopt-log -c FILE --from DIR)"));
+  plan.not_held = node::marks_beyond(latest_marks(own, others), plan.end);
+  for (const LsnRange& mark : plan.not_held) plan.may_be_missing += (plan.may_be_missing.empty() ? "" : "; ") + meaning(mark, plan.end);
   return plan;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,15 @@ namespace slipstream::app {
 Json evidence_json(const node::Evidence& evidence);
 std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std::string& where);
 
+Json members_json(const std::vector<node::MemberRecord>& members);
+std::expected<std::vector<node::MemberRecord>, Error> parse_members(const Json& json);  // As members_json() made it.
+
+// [{"from": "0/3000000", "to": null}]: a mark without an end is open.
+Json marks_json(const node::Marks& marks);
+
+// From a file that evidence_json() was written to.
+std::expected<node::Evidence, Error> read_evidence(const std::string& file);
+
 struct PromotionOptions {
   bool sole_survivor = false;  // The members present need not be a majority (P3).
   bool accept_loss = false;    // They need not be a recovery set (P5).
@@ -26,13 +36,20 @@ struct PromotionPlan {
   Lsn end;                            // Everything durable up to here is promoted.
   std::vector<std::string> present;   // Members whose evidence was compared.
   std::vector<std::string> missing;   // Members of the policy that were not.
-  std::string may_be_missing;         // Non-empty with accept_loss: what may be lost, in words.
+  std::vector<node::MemberRecord> unfenced;  // The same, as the member list has them: not known to have promised this term.
+  node::Marks not_held;               // R2: what PostgreSQL let return without replicas and this log does not hold.
+  std::string may_be_missing;         // In words, with accept_loss or not_held; else empty.
 };
 
 // May `own` be promoted, given its own evidence and the others'? Rules P1 to P4 of docs/guarantees.md. Refusals (kRefused) name the member that is better, the evidence
 // that is missing, or the other candidate.
 std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, std::span<const node::Evidence> others,
                                                    const PromotionOptions& options);
+
+// The first range of which both hold a digest and these differ, as its begin.
+std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidence& b);
+// Under which epoch the byte at `at` is held: held_epoch below counted_end, the tail's own beyond it (E5).
+Epoch label_at(const node::Evidence& evidence, Lsn at);
 
 // Whether log `a` is better than log `b` (P4): the longer if one is a prefix of the other, else the later label at the first difference, then the longer.
 bool better_log(const node::Evidence& a, const node::Evidence& b);

@@ -8,6 +8,7 @@
 #include "app/control.h"
 #include "app/daemon.h"
 #include "app/file_disk.h"
+#include "app/ledger_keeper.h"
 #include "app/mailbox.h"
 #include "app/memory.h"
 #include "app/network.h"
@@ -18,6 +19,7 @@
 #include "dataplane/idle.h"
 #include "node/step.h"
 #include "postgres/feed.h"
+#include "wal/io/ledger_files.h"
 
 namespace slipstream::app {
 namespace {
@@ -83,9 +85,10 @@ class ReplicaControl {
     const std::string command = request["command"];
     if (command == "status") return status();
     if (command == "fence") return fence(request);
-    if (command == "release") return release();
+    if (command == "release") return release(request);
     if (command == "promoted") return promoted();
-    return std::unexpected(Error{ExitCode::kUsage, "a replica's daemon does not know this command", command, "status, fence, release, promoted"});
+    if (command == "fenced") return fenced_since(request);
+    return std::unexpected(Error{ExitCode::kUsage, "a replica's daemon does not know this command", command, "status, fence, release, promoted, fenced"});
   }
 
  private:
@@ -95,6 +98,7 @@ class ReplicaControl {
     Json out = status_json(mailbox_.call([&] { return node_.snapshot(now()); }));
     out["warnings"] = Json::array();
     if (!disk_.note().empty()) out["warnings"].push_back(disk_.note());
+    if (const std::string problem = disk_.problem(); !problem.empty()) out["warnings"].push_back(problem);
     return out;
   }
 
@@ -118,17 +122,50 @@ class ReplicaControl {
     return std::unexpected(Error{ExitCode::kStorage, "what was received did not become durable within 30 s", config_.name, "look at the replica's disk; the fence itself stands"});
   }
 
-  std::expected<Json, Error> release() {
+  std::expected<Json, Error> release(const Json& request) {
+    auto unfenced = parse_members(request.value("unfenced", Json::array()));
+    if (!unfenced) return std::unexpected(unfenced.error());
     const auto evidence = mailbox_.call([&] { return node_.evidence(); });
     if (evidence.promise.candidate != config_.name)
       return std::unexpected(Error{ExitCode::kRefused, "this replica is not fenced for its own promotion", config_.name, "slipstream promote does that first"});
-    mailbox_.call([&] { return node_.release_everything(), true; });
+    mailbox_.call([&] { return node_.release_everything(std::move(*unfenced)), true; });
+    if (auto kept = wait_until_kept(); !kept) return std::unexpected(kept.error());
     return Json{{"end", to_string(evidence.durable_end)}};
   }
 
   std::expected<Json, Error> promoted() {
     mailbox_.call([&] { return node_.mark_promoted(), true; });
+    if (auto kept = wait_until_kept(); !kept) return std::unexpected(kept.error());
     return Json::object();
+  }
+
+  // Members that were fenced after the promotion, or are gone for good: the brain can no longer be split by them.
+  std::expected<Json, Error> fenced_since(const Json& request) {
+    std::vector<node::Evidence> fenced;
+    for (const Json& each : request.value("evidence", Json::array())) {
+      auto evidence = parse_evidence(each, "the evidence given");
+      if (!evidence) return std::unexpected(evidence.error());
+      fenced.push_back(std::move(*evidence));
+    }
+    const auto done = mailbox_.call([&]() -> std::expected<void, Error> {
+      for (const node::Evidence& member : fenced)
+        if (auto noted = node_.member_fenced(member); !noted) return noted;
+      for (const Json& name : request.value("destroyed", Json::array()))
+        if (auto noted = node_.member_destroyed(name.is_string() ? name.get<std::string>() : ""); !noted) return noted;
+      return {};
+    });
+    if (!done) return std::unexpected(done.error());
+    if (auto kept = wait_until_kept(); !kept) return std::unexpected(kept.error());
+    const node::ReplicaSelfView view = mailbox_.call([&] { return node_.snapshot(now()); }).replica;
+    return Json{{"unfenced", view.unfenced}, {"candidate", view.promised_to}, {"term", view.promised_epoch.term}};
+  }
+
+  std::expected<void, Error> wait_until_kept() {
+    for (int i = 0; i < 2000; ++i) {
+      if (mailbox_.call([&] { return node_.promotion_durable(); })) return {};
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return std::unexpected(Error{ExitCode::kStorage, "the state file was not written within 20 s", config_.name, "look at the replica's disk, then repeat"});
   }
 
   const Config& config_;
@@ -137,6 +174,21 @@ class ReplicaControl {
   Mailbox& mailbox_;
   const FileDisk& disk_;
 };
+
+// A ledger of a segment that recovery does not find whole goes before its bytes are written again. It says that something was lost that had been durable after the last state file.
+std::expected<void, Error> drop_ledgers_beyond(const ReplicaDirectory& directory) {
+  const auto dropped = wal::io::remove_ledgers_beyond(directory.ledgers(), directory.layout(), directory.recovered.durable_end);
+  if (!dropped) return std::unexpected(dropped.error());
+  if (*dropped > 0)
+    spdlog::warn("{} segments behind {} were complete and durable, but are not whole now: look at the storage; they are fetched from the primary again", *dropped, to_string(directory.recovered.durable_end));
+  return {};
+}
+
+// Durable bytes of the log do not change any more.
+CompleteLog complete_log(const node::ReplicaNode& node) {
+  const node::ReplicaSelfView view = node.snapshot(dataplane::monotonic_now()).replica;
+  return {{view.log_begin, std::max(view.log_begin, view.durable_end)}, view.timeline};
+}
 
 // Once a second: segments that neither the standby nor a reader nor replica.keep wants are removed, but only below what the state file already gives as the log's begin.
 void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby, node::ReplicaNode& node, Mailbox& mailbox) {
@@ -158,6 +210,7 @@ void keep_within_bounds(const Config& config, const ReplicaDirectory& directory,
 std::expected<void, Error> run_replica(const Config& config, const std::atomic<bool>& stop) {
   auto directory = ReplicaDirectory::open(config.replica.directory);
   if (!directory) return std::unexpected(directory.error());
+  if (auto dropped = drop_ledgers_beyond(*directory); !dropped) return std::unexpected(dropped.error());
   auto network = Network::open(config);
   if (!network) return std::unexpected(network.error());
 
@@ -192,6 +245,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
       if (!loop_ended) keep_within_bounds(config, *directory, **standby, node, mailbox);
     }
   });
+  LedgerKeeper ledgers({directory->wal(), directory->ledgers(), directory->layout(), [&] { return std::optional(mailbox.call([&] { return complete_log(node); })); }});
   std::string state_shown;
   Instant looked{};
   network->run(
@@ -217,6 +271,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   loop_ended = true;
   mailbox.close();
   keeper.join();
+  ledgers.stop();
   control->reset();
   spdlog::info("replica {}: stopped in order", config.name);
   return {};

@@ -16,7 +16,7 @@ Error directory_error(const std::filesystem::path& path, std::string what, std::
 constexpr std::uint64_t kRecentBytes = std::uint64_t{1} << 30;
 
 std::expected<node::State, Error> read_state(const std::filesystem::path& path) {
-  const auto content = wal::io::read_file(path / "state");
+  const auto content = wal::io::read_durable(path / "state");
   if (!content) return std::unexpected(content.error());
   auto state = node::decode_state(*content, (path / "state").string());
   if (!state) return std::unexpected(state.error());
@@ -61,33 +61,59 @@ std::optional<Error> damage(const std::filesystem::path& wal, const node::State&
                          "do not promote from it; copy the segment of this name from the primary's pg_wal while it is there, or make the replica anew with init-standby");
 }
 
-}  // namespace
-
-std::expected<ReplicaDirectory, Error> ReplicaDirectory::open(const std::filesystem::path& path, Check check) {
+std::expected<void, Error> check_there(const std::filesystem::path& path) {
   std::error_code problem;
   if (!std::filesystem::exists(path / "state", problem)) {
     if (problem) return std::unexpected(directory_error(path, "cannot use the directory: " + problem.message(), "run as the user that owns it, or correct replica.directory"));
     return std::unexpected(directory_error(path, "not a replica's directory: it has no state file", "make it with: slipstream init-standby -c FILE --primary CONNINFO -D PGDATA"));
   }
-  auto lock = wal::io::DirectoryLock::acquire(path);
-  if (!lock) return std::unexpected(lock.error());
+  return {};
+}
+
+std::expected<ReplicaDirectory, Error> recover(const std::filesystem::path& path, ReplicaDirectory::Check check, wal::io::LogUse use) {
   auto state = read_state(path);
   if (!state) return std::unexpected(state.error());
   const wal::SegmentLayout layout(state->segment_size);
   const std::filesystem::path wal = path / "wal";
-  if (auto fit = wal::io::check_replica_directory(wal, layout); !fit) return std::unexpected(fit.error());
+  if (auto fit = wal::io::check_replica_directory(wal, layout, use); !fit) return std::unexpected(fit.error());
   auto content = read_history(wal, state->timeline);
   if (!content) return std::unexpected(content.error());
   const auto history = wal::TimelineHistory::parse(state->timeline, *content);
   if (!history) return std::unexpected(directory_error(wal / history.error().where, history.error().what, history.error().remedy));
 
-  const Lsn begin = check == Check::kRecent && state->scan_begin.value > state->log_begin.value + kRecentBytes ? layout.segment_begin(Lsn{state->scan_begin.value - kRecentBytes}) : state->log_begin;
+  const Lsn begin = check == ReplicaDirectory::Check::kRecent && state->scan_begin.value > state->log_begin.value + kRecentBytes ? layout.segment_begin(Lsn{state->scan_begin.value - kRecentBytes}) : state->log_begin;
   wal::io::FileSegmentSource source(wal, layout, *history);
   const auto recovered = wal::recover(source, layout, begin, wal::Scanner::Start::kPage, {state->system, {}});
   if (auto damaged = damage(wal, *state, *history, recovered)) return std::unexpected(*damaged);
+  return ReplicaDirectory{path, std::nullopt, std::move(*state), std::move(*content), recovered};
+}
+
+}  // namespace
+
+std::expected<node::State, Error> ReplicaDirectory::state_of(const std::filesystem::path& path) {
+  if (auto there = check_there(path); !there) return std::unexpected(there.error());
+  return read_state(path);
+}
+
+std::expected<ReplicaDirectory, Error> ReplicaDirectory::open(const std::filesystem::path& path, Check check) {
+  if (auto there = check_there(path); !there) return std::unexpected(there.error());
+  auto lock = wal::io::DirectoryLock::acquire(path);
+  if (!lock) return std::unexpected(lock.error());
+  auto directory = recover(path, check, wal::io::LogUse::kWrite);
+  if (!directory) return directory;
   // What was read may still be only in the page cache of a killed daemon: it must be on storage before it is acknowledged again.
-  if (auto synced = wal::io::sync_segments_from(wal, layout, state->scan_begin); !synced) return std::unexpected(synced.error());
-  return ReplicaDirectory{path, std::move(*lock), std::move(*state), std::move(*content), recovered};
+  if (auto synced = wal::io::sync_segments_from(directory->wal(), directory->layout(), directory->state.scan_begin); !synced) return std::unexpected(synced.error());
+  directory->lock.emplace(std::move(*lock));
+  return directory;
+}
+
+std::expected<ReplicaDirectory, Error> ReplicaDirectory::look_at(const std::filesystem::path& path, Check check) {
+  if (auto there = check_there(path); !there) return std::unexpected(there.error());
+  return recover(path, check, wal::io::LogUse::kRead);
+}
+
+wal::io::FileSegmentSource source_of(const ReplicaDirectory& directory) {
+  return wal::io::FileSegmentSource(directory.wal(), directory.layout(), history_in(directory.wal(), directory.state.timeline));
 }
 
 void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring) {
@@ -95,7 +121,7 @@ void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> rin
   const auto block = ring.subspan(begin.value & (ring.size() - 1), 4096);
   std::ranges::fill(block, std::byte{0});
   if (begin == end) return;
-  wal::io::FileSegmentSource source(directory.wal(), directory.layout(), history_in(directory.wal(), directory.state.timeline));
+  auto source = source_of(directory);
   (void)source.read(begin, block.first((end - begin).value));
 }
 

@@ -14,17 +14,21 @@
 
 namespace slipstream::app {
 
-// A replica's directory: wal/ with its segments, the state file, a lock.
+// A replica's directory: wal/ with its segments, ledger/ with their ledgers, the state file, a lock.
 struct ReplicaDirectory {
   std::filesystem::path path;
-  wal::io::DirectoryLock lock;
+  std::optional<wal::io::DirectoryLock> lock;  // None when it was only looked at.
   node::State state;
   std::string history;       // Of its timeline; empty on timeline 1.
   wal::Recovered recovered;  // What the log holds.
 
   std::filesystem::path wal() const { return path / "wal"; }
+  std::filesystem::path ledgers() const { return path / "ledger"; }
   std::filesystem::path state_file() const { return path / "state"; }
   wal::SegmentLayout layout() const { return wal::SegmentLayout(state.segment_size); }
+
+  // Its state file alone, checked. Errors (kDirectory): not initialised, damaged, a primary's.
+  static std::expected<node::State, Error> state_of(const std::filesystem::path& path);
 
   // How much of the log below what is known to be durable is checked record by record, besides all that lies behind.
   enum class Check : std::uint8_t {
@@ -34,7 +38,12 @@ struct ReplicaDirectory {
   // Locks, reads and recovers. Errors (kDirectory): not initialised, not usable, in use, a primary's; or damaged: it names the segment and the position where the log ends although the
   // state file knows that it was durable beyond. A torn tail behind what is known to be durable is no error.
   static std::expected<ReplicaDirectory, Error> open(const std::filesystem::path& path, Check check = Check::kRecent);
+  // The same of another replica's directory, or of a copy, that nobody writes to meanwhile: nothing in it is changed.
+  static std::expected<ReplicaDirectory, Error> look_at(const std::filesystem::path& path, Check check);
 };
+
+// Reads its log by its own timeline's history.
+wal::io::FileSegmentSource source_of(const ReplicaDirectory& directory);
 
 // The 4 KiB block that holds `end`, from disk, zeros from `end` on, into its place in the ring.
 void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring);

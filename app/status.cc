@@ -1,6 +1,9 @@
 #include "app/status.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "app/promotion.h"
 
 namespace slipstream::app {
 namespace {
@@ -57,6 +60,9 @@ Json primary_json(const node::PrimaryView& view) {
           {"committed", ends_json(view.committed)},
           {"policy", view.policy},
           {"policy_version", view.policy_version},
+          {"not_held", marks_json(view.not_held)},
+          {"standby_xmin", view.feedback.xmin},
+          {"standby_catalog_xmin", view.feedback.catalog_xmin},
           {"waiting_for", view.waiting_for},
           {"replicas", replicas}};
 }
@@ -70,7 +76,13 @@ Json replica_self_json(const node::ReplicaSelfView& view) {
           {"held_epoch", to_string(view.held_epoch)},
           {"promised_epoch", to_string(view.promised_epoch)},
           {"promised_to", view.promised_to},
+          {"split_brain_possible", !view.unfenced.empty()},
+          {"unfenced", view.unfenced},
+          {"promised_term", view.promised_epoch.term},
           {"policy", view.policy},
+          {"not_held", marks_json(view.not_held)},
+          {"standby_xmin", view.feedback.xmin},
+          {"standby_catalog_xmin", view.feedback.catalog_xmin},
           {"log_begin", to_string(view.log_begin)},
           {"received_end", to_string(view.received_end)},
           {"synced_end", to_string(view.synced_end)},
@@ -88,6 +100,16 @@ Json replica_self_json(const node::ReplicaSelfView& view) {
 
 std::string text(const Json& json, const char* key) { return json.value(key, ""); }
 
+std::string marks_lines(const Json& view, const std::string& holder) {
+  std::string out;
+  for (const Json& mark : view.value("not_held", Json::array())) {
+    const std::string from = text(mark, "from") == "0/0" ? "a position not known" : text(mark, "from");
+    const std::string range = mark["to"].is_null() ? fmt::format("from {} on", from) : fmt::format("between {} and {}", from, text(mark, "to"));
+    out += fmt::format("not held   commits {} may be lacking on {}: synchronous_standby_names did not always contain slipstream\n", range, holder);
+  }
+  return out;
+}
+
 std::string primary_table(const Json& view) {
   std::string out = fmt::format("state      {}{}\nepoch      {}   timeline {}   system {}\n", text(view, "state"),
                                 text(view, "reason").empty() ? "" : ": " + text(view, "reason"), text(view, "epoch"),
@@ -99,6 +121,7 @@ std::string primary_table(const Json& view) {
                      text(committed, "applied"));
   out += fmt::format("policy     {} (version {})\n", text(view, "policy").empty() ? "none: asynchronous" : text(view, "policy"),
                      view.value("policy_version", 0));
+  out += marks_lines(view, "replicas");
   for (const Json& sentence : view["waiting_for"]) out += fmt::format("           commits wait: {}\n", sentence.get<std::string>());
   out += fmt::format("\n{:<12} {:<12} {:<7} {:>13} {:>13} {:>13} {:>21} {:>21}\n", "replica", "state", "counts", "received", "durable",
                      "applied", "durable lag p50/p99", "applied lag p50/p99");
@@ -128,6 +151,9 @@ std::string replica_table(const Json& view) {
                      view.value("log_only", false) ? "none (log_only)" : view.value("standby_connected", false) ? "connected" : "not connected",
                      text(view, "fed_end"), text(view, "applied_end"));
   out += fmt::format("policy     {}\n", text(view, "policy").empty() ? "not known yet" : text(view, "policy"));
+  out += marks_lines(view, "this replica");
+  if (view.value("split_brain_possible", false))
+    out += fmt::format("warning    {}\n", split_brain_warning(view["unfenced"].get<std::vector<std::string>>(), text(view, "promised_to"), view.value("promised_term", 0u)));
   return out;
 }
 
@@ -139,6 +165,12 @@ Json status_json(const node::Snapshot& snapshot) {
   else out["replica"] = replica_self_json(snapshot.replica);
   out["frames"] = snapshot.verdicts;
   return out;
+}
+
+std::string split_brain_warning(const std::vector<std::string>& unfenced, const std::string& candidate, std::uint32_t term) {
+  return fmt::format("split brain possible until {0} {1} fenced: slipstream fence -c FILE --candidate {2} --term {3} -o EVIDENCE there, then here: "
+                     "slipstream promote -c FILE --fenced EVIDENCE",
+                     fmt::join(unfenced, ", "), unfenced.size() == 1 ? "is" : "are", candidate, term);
 }
 
 std::string status_table(const Json& status) {

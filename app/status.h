@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "app/control.h"
 #include "node/snapshot.h"
@@ -12,5 +14,8 @@ Json status_json(const node::Snapshot& snapshot);
 
 // The same for people: a few aligned lines.
 std::string status_table(const Json& status);
+
+// "split brain possible until b, c are fenced: …", with the commands.
+std::string split_brain_warning(const std::vector<std::string>& unfenced, const std::string& candidate, std::uint32_t term);
 
 }  // namespace slipstream::app

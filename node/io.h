@@ -111,10 +111,12 @@ struct UpstreamFlushed {
   Lsn flushed_end;
 };
 struct UpstreamLost {};
-// Does every set that satisfies PostgreSQL's own synchronous_standby_names contain us? (R2)
+// Does every set that satisfies PostgreSQL's own synchronous_standby_names contain us? (R2) Told when it changes, and
+// from time to time.
 struct UpstreamSyncNames {
   bool contains_us = false;
   std::string value;
+  Lsn flushed_end{};  // PostgreSQL's, at that moment or later.
 };
 // PostgreSQL is shutting down (57P01 on the SQL session, or keepalives in a burst at one position).
 struct UpstreamStopping {};
@@ -128,12 +130,20 @@ struct Report {
   constexpr bool operator==(const Report&) const = default;
 };
 
+// Hot standby feedback: the oldest transactions whose rows a standby still needs, as epoch << 32 | xid; 0: none.
+struct StandbyFeedback {
+  std::uint64_t xmin = 0;
+  std::uint64_t catalog_xmin = 0;
+  constexpr bool operator==(const StandbyFeedback&) const = default;
+};
+
 class Upstream {
  public:
   virtual ~Upstream() = default;
   virtual bool next_event(UpstreamEvent& event) = 0;  // Never waits.
   virtual void report(const Report& report) = 0;      // Latest wins.
   virtual void advance_slot(Lsn end) = 0;             // Latest wins.
+  virtual void feedback(const StandbyFeedback&) {}    // Latest wins.
   virtual void reconnect() = 0;                       // Drop the replication connection and make a new one (C2).
 };
 
@@ -149,7 +159,7 @@ struct StandbyReply {
   Lsn apply;
 };
 struct StandbyLost {};
-using StandbyEvent = std::variant<StandbyConnected, StandbyReply, StandbyLost>;
+using StandbyEvent = std::variant<StandbyConnected, StandbyReply, StandbyFeedback, StandbyLost>;
 
 // How far the standby may be fed.
 struct Release {

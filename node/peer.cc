@@ -14,6 +14,7 @@ using protocol::Verdict;
 constexpr Duration kRetry = milliseconds(100);
 constexpr Duration kRefusedRetry = seconds(2);
 constexpr Duration kUnreachable = milliseconds(1000);
+constexpr Duration kFeedbackKept = seconds(60);  // A walsender's patience with a silent standby.
 constexpr std::uint32_t kHistoryPiece = 1024;
 
 }  // namespace
@@ -45,6 +46,7 @@ void Peer::drop_session() {
   state_ = State::kIdle;
   sender_.reset();
   streaming_ = policy_told_ = false;
+  feedback_ = {};
   control_.clear();
   slots_.forget();  // What is being read says nothing of the files as they are in the next session.
 }
@@ -214,7 +216,7 @@ void Peer::send_adoption(Instant now) {
 void Peer::on_policy_changed(Instant now) {
   if (state_ != State::kActive || !holds_what_was_valid()) return;
   policy_told_ = true;
-  send_later(protocol::PolicyUpdate{facts_.policy_version, facts_.policy_text, facts_.members});
+  send_later(protocol::PolicyUpdate{facts_.policy_version, facts_.policy_text, facts_.members, facts_.not_held});
   retry_at_ = now + kRetry;
 }
 
@@ -237,6 +239,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
   policy_version_ = acked.policy_version;
   standby_ready_ = acked.standby_ready;
   log_only_ = acked.log_only;
+  feedback_ = {acked.standby_xmin, acked.standby_catalog_xmin};
   look_at_progress();
   if (!policy_told_) on_policy_changed(now);
   slots_.release_below(sender_->received_end());
@@ -360,6 +363,10 @@ void Peer::on_read(std::size_t slot, DiskStatus status, Instant now) {
                      "init-standby, or restore the segments there",
                      to_string(read->range), member_.name),
          now);
+}
+
+StandbyFeedback Peer::feedback(Instant now) const {
+  return now - last_heard_ <= kFeedbackKept ? feedback_ : StandbyFeedback{};
 }
 
 ack::ReplicaAcks Peer::acks(Instant now) const {

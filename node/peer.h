@@ -40,6 +40,7 @@ struct PrimaryFacts {
   std::uint64_t policy_version = 0;
   std::string policy_text;
   std::vector<protocol::PolicyMember> members;
+  Marks not_held;
   Duration heartbeat{};
   Duration candidate_timeout{};
 };
@@ -70,6 +71,7 @@ class Peer {
   ack::ReplicaAcks acks(Instant now) const;
   const ack::Ends& ends() const { return ends_; }
   Lsn final_end() const { return final_end_; }
+  StandbyFeedback feedback(Instant now) const;  // Its standby's, until the session ends or it has been silent for long.
   bool ever_heard() const { return ever_welcomed_; }
   LogId log_id() const { return log_id_; }
   std::uint64_t policy_version() const { return policy_version_; }
@@ -126,6 +128,7 @@ class Peer {
   std::uint64_t policy_version_ = 0;
   bool standby_ready_ = false;
   bool log_only_ = false;
+  StandbyFeedback feedback_;
   std::optional<protocol::Refuse> superseding_;
 
   Comparison comparison_;

@@ -82,7 +82,7 @@ std::string both(const std::string& a, const std::string& b) { return a.empty() 
 }  // namespace
 
 PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replicas, const std::string& text)
-    : keeper_(keeper), in_force_(parsed(text, replicas)) {
+    : keeper_(keeper), in_force_(parsed(text, replicas)), not_held_told_(keeper.state().not_held) {
   const ack::Policy configured = in_force_;
   const std::string configured_text = has_wildcard(configured) ? written_out(configured, replicas) : text;
   const State& state = keeper_.state();
@@ -119,13 +119,26 @@ PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replica
 
 template <class Change>
 void PolicyBook::change_latest(Change&& change) {
-  ticket_ = keeper_.change([&](State& s) { change(s.pending_policy ? *s.pending_policy : s.policy); });
+  ticket_ = keeper_.change([&](State& s) { change(s.pending_policy ? *s.pending_policy : s.policy, s.not_held); });
+}
+
+void PolicyBook::open_mark(Lsn begin) {
+  change_latest([&](PolicyRecord& record, Marks& marks) { ++record.version, node::open_mark(marks, begin); });
+}
+
+void PolicyBook::close_mark(Lsn end) {
+  change_latest([&](PolicyRecord& record, Marks& marks) { ++record.version, node::close_mark(marks, end); });
+}
+
+void PolicyBook::drop_marks(Lsn held_end) {
+  if (not_held().empty() || not_held().front().end > held_end) return;
+  change_latest([&](PolicyRecord& record, Marks& marks) { ++record.version, marks = marks_beyond(marks, held_end); });
 }
 
 void PolicyBook::admit(const ack::Member& member, LogId log) {
   const auto it = std::ranges::find(latest().members, member.id, &MemberRecord::id);
   if (it != latest().members.end() && it->log_id == log) return;
-  change_latest([&](PolicyRecord& record) {
+  change_latest([&](PolicyRecord& record, Marks&) {
     ++record.version;
     const auto own = std::ranges::find(record.members, member.id, &MemberRecord::id);
     if (own == record.members.end())
@@ -137,12 +150,13 @@ void PolicyBook::admit(const ack::Member& member, LogId log) {
 
 void PolicyBook::outbid(std::uint64_t version) {
   if (version <= latest().version) return;
-  change_latest([&](PolicyRecord& record) { record.version = version + 1; });
+  change_latest([&](PolicyRecord& record, Marks&) { record.version = version + 1; });
 }
 
 bool PolicyBook::on_persisted() {
   if (!keeper_.durable(ticket_) || told_ == latest()) return false;
   told_ = latest();
+  not_held_told_ = not_held();
   return true;
 }
 

@@ -24,12 +24,19 @@ class PolicyBook {
   const ack::Policy& in_force() const { return in_force_; }
   const std::optional<ack::Policy>& next() const { return next_; }
   bool mentions(NodeId id) const { return in_force_.mentions(id) || (next_ && next_->mentions(id)); }
-  const PolicyRecord& told() const { return told_; }  // The latest that is durable here.
+  const PolicyRecord& told() const { return told_; }             // The latest that is durable here,
+  const Marks& not_held_told() const { return not_held_told_; }  // and the marks that go with it.
 
   // Makes a log a member: it holds all that was acknowledged.
   void admit(const ack::Member& member, LogId log);
   // A replica holds a version that was not given out here (the state directory is older): ours becomes higher.
   void outbid(std::uint64_t version);
+  // Commits from `begin` on wait for nobody, respectively do so again from `end` on (R2). Told as a new version.
+  void open_mark(Lsn begin);
+  void close_mark(Lsn end);
+  // Every member's log is final up to here: what is marked below is held.
+  void drop_marks(Lsn held_end);
+  const Marks& not_held() const { return keeper_.state().not_held; }
   bool on_persisted();  // True when told() changed.
   // Ends the change if replicas that have it durably satisfy both policies. True when it did.
   bool finish_if_met(std::span<const ack::ReplicaAcks> acks);
@@ -45,6 +52,7 @@ class PolicyBook {
   ack::Policy in_force_;
   std::optional<ack::Policy> next_;
   PolicyRecord told_;
+  Marks not_held_told_;
   StateKeeper::Ticket ticket_ = 0;
 };
 

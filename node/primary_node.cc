@@ -25,10 +25,20 @@ constexpr std::uint32_t kPersistOperation = 1;
 constexpr std::uint32_t kConfirmOperations = 0x100;
 constexpr std::uint32_t kPeerOperations = 0x1000;  // 0x100 for each peer.
 constexpr std::size_t kSamples = 4096;
+// PostgreSQL's checkpointer puts changed names into force, perhaps a little later than a session sees them.
+constexpr Duration kNamesSettle = seconds(2);
+
+// The older of two, where 0 is none. What is below 3 is no transaction's number.
+std::uint64_t older(std::uint64_t a, std::uint64_t b) {
+  const auto none = [](std::uint64_t xid) { return static_cast<std::uint32_t>(xid) < 3; };
+  if (none(a)) return none(b) ? 0 : b;
+  return none(b) ? a : std::min(a, b);
+}
+
 }  // namespace
 
 struct PrimaryNode::Impl {
-  Impl(PrimaryOptions o, State state, std::span<std::byte> ring, std::span<std::byte> catch_up_memory, Instant)
+  Impl(PrimaryOptions o, State state, std::span<std::byte> ring, std::span<std::byte> catch_up_memory, Instant now)
       : options(std::move(o)),
         keeper(std::move(state), kPersistOperation),
         log(ring),
@@ -36,7 +46,8 @@ struct PrimaryNode::Impl {
         book(keeper, options.replicas, options.policy),
         quorum(new_quorum()),
         connection_quorum(new_quorum()),
-        samples(kSamples, options.replicas.size()) {
+        samples(kSamples, options.replicas.size()),
+        counted_since(now) {
     facts.id = options.id, facts.name = options.name, facts.heartbeat = options.heartbeat,
     facts.candidate_timeout = options.candidate_timeout;
     facts.identity = keeper.state().identity;
@@ -63,6 +74,10 @@ struct PrimaryNode::Impl {
     facts.policy_text = book.told().text;
     facts.members.clear();
     for (const MemberRecord& each : book.told().members) facts.members.push_back({each.name, each.id, each.log_id});
+    facts.not_held = book.not_held_told();
+    while (facts.not_held.size() > 1 &&
+           !protocol::fits({facts.policy_version, facts.policy_text, facts.members, facts.not_held}))
+      join_oldest(facts.not_held);
   }
 
   // A log becomes a member when it streams and holds all that was acknowledged: before that it must not stand for the
@@ -77,6 +92,29 @@ struct PrimaryNode::Impl {
           ends[ack::Level::kReceived] >= committed[ack::Level::kReceived])
         book.admit(peer->member(), peer->log_id());
     }
+  }
+
+  // ---- Not held (R2)
+
+  // What the quorum has committed is held whatever the names say; all beyond, waiting commits too, returns without it.
+  void on_sync_names(const UpstreamSyncNames& names, Instant now) {
+    if (names.contains_us && !counted_by_postgres) counted_since = now;
+    counted_by_postgres = names.contains_us;
+    sync_names = names.value;
+    const bool open = has_open_mark(book.not_held());
+    const bool promised = !book.in_force().empty() || book.next();
+    if (!open && !counted_by_postgres && promised && !facts.superseded)
+      book.open_mark(std::max(quorum.committed_ends()[ack::Level::kDurable], held_by_all()));
+    else if (open && counted_by_postgres && now >= counted_since + kNamesSettle)
+      book.close_mark(std::max(names.flushed_end, facts.flushed_end));
+  }
+
+  // By the log of every member; 0 while one was not heard of.
+  Lsn held_by_all() const {
+    Lsn least = kOpenEnd;
+    for (const auto& peer : peers)
+      if (book.mentions(peer->member().id)) least = std::min(least, peer->ever_heard() ? peer->final_end() : Lsn{});
+    return least == kOpenEnd ? Lsn{} : least;
   }
 
   void look_for_copies(Peer& welcomed, Instant now) {
@@ -180,6 +218,7 @@ struct PrimaryNode::Impl {
     }
     if (facts.superseded) return;
     look_for_members();
+    if (!book.not_held().empty()) book.drop_marks(held_by_all());
     if (book.finish_if_met(acks)) {
       quorum.finish_change();
       connection_quorum.finish_change();
@@ -192,10 +231,16 @@ struct PrimaryNode::Impl {
   void look_for_superseding(Peer& peer) {
     if (!peer.superseding() || facts.superseded) return;
     const auto& refused = *peer.superseding();
+    const bool other_owner = refused.promised.term == facts.epoch.term;
     superseded_text = fmt::format(
-        "{} has promised term {}{}, this primary holds term {}: it was superseded and reports nothing more. {}",
-        peer.member().name, refused.promised.term, refused.promised.term == facts.epoch.term ? " to another owner" : "",
-        facts.epoch.term, refused.text);
+        "{} has promised term {}{}, this primary holds term {}: it was superseded and reports nothing more. {}{}",
+        peer.member().name, refused.promised.term, other_owner ? " to another owner" : "", facts.epoch.term,
+        refused.text,
+        refused.reason != protocol::RefuseReason::kFenced
+            ? fmt::format(". If this server is the only primary (its state directory was lost or made anew): "
+                          "slipstream run -c FILE --claim-term {}",
+                          refused.promised.term + 1)
+            : "");
     facts.superseded = true;
     facts.running = false;
     reporter.freeze();
@@ -220,9 +265,12 @@ struct PrimaryNode::Impl {
   bool connected = false;  // And nothing speaks against shipping what it streams.
   bool recording = false;
   bool counted_by_postgres = true;
+  Instant counted_since;
   std::string sync_names;
   std::string failed, failed_reason;
-  std::string superseded_text = "another primary owns a higher term: this one reports nothing more";
+  std::string superseded_text =
+      "another primary owns a higher term: this one reports nothing more. If this server is the only primary now: "
+      "slipstream run -c FILE --claim-term N, N above every term in use (slipstream status of a replica shows it)";
   Lsn sampled_end{};
   Instant now_seen{};
   std::size_t next_reader = 0;
@@ -246,8 +294,7 @@ void PrimaryNode::on_upstream(const UpstreamEvent& event, Instant now) {
   } else if (std::holds_alternative<UpstreamLost>(event)) {
     n.connected = false;
   } else if (const auto* names = std::get_if<UpstreamSyncNames>(&event)) {
-    n.counted_by_postgres = names->contains_us;
-    n.sync_names = names->value;
+    n.on_sync_names(*names, now);
   } else {
     n.reporter.on_stopping();
   }
@@ -325,6 +372,15 @@ Lsn PrimaryNode::slot_end() const {
   return impl_->peers.empty() ? Lsn{0} : least;
 }
 
+StandbyFeedback PrimaryNode::feedback(Instant now) const {
+  StandbyFeedback oldest;
+  for (const auto& peer : impl_->peers) {
+    const StandbyFeedback told = peer->feedback(now);
+    oldest = {older(oldest.xmin, told.xmin), older(oldest.catalog_xmin, told.catalog_xmin)};
+  }
+  return oldest;
+}
+
 bool PrimaryNode::take_reconnect() { return impl_->confirmer.take_reconnect(); }
 
 Instant PrimaryNode::deadline() const {
@@ -359,6 +415,8 @@ Snapshot PrimaryNode::snapshot(Instant now) const {
   view.slot_end = slot_end();
   view.committed = n.quorum.committed_ends();
   view.policy = n.facts.policy_text, view.policy_version = n.facts.policy_version;
+  view.not_held = n.book.not_held();
+  view.feedback = feedback(now);
   std::vector<ack::ReplicaAcks> acks;
   for (std::size_t i = 0; i < n.peers.size(); ++i) {
     acks.push_back(n.peers[i]->acks(now));

@@ -54,10 +54,11 @@ class PrimaryNode {
   std::optional<ReadOp> next_read();
   std::optional<PersistOp> next_persist();
   Report report() const;
-  Lsn slot_end() const;                  // 0: leave the slot alone.
-  bool take_reconnect();                 // True once after a mismatch: the connection must be made anew. (C2)
-  PrimaryHeld& held() { return held_; }  // For step().
-  Instant deadline() const;              // When on_deadline() wants to be called at the latest.
+  Lsn slot_end() const;                         // 0: leave the slot alone.
+  StandbyFeedback feedback(Instant now) const;  // The oldest of what the standbys of connected replicas need.
+  bool take_reconnect();                        // True once after a mismatch: the connection must be made anew. (C2)
+  PrimaryHeld& held() { return held_; }         // For step().
+  Instant deadline() const;                     // When on_deadline() wants to be called at the latest.
 
   std::span<const ack::Member> peers() const;
   Snapshot snapshot(Instant now) const;

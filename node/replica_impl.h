@@ -140,7 +140,7 @@ struct ReplicaNode::Impl {
     return piece.timeline == timeline ? history.on_piece(piece) : Verdict::kBadField;
   }
 
-  Verdict on_policy(const protocol::PolicyUpdate& update) {
+  Verdict on_policy(const protocol::PolicyUpdate& update, Lsn flushed_end) {
     if (phase < Phase::kWelcomed) return Verdict::kUnexpected;
     ack_wanted = true;
     if (update.version <= state().policy.version &&
@@ -149,6 +149,7 @@ struct ReplicaNode::Impl {
     policy_ticket = keeper.change([&](State& s) {
       s.policy = {update.version, update.text, {}};
       for (const auto& member : update.members) s.policy.members.push_back({member.name, member.id, member.log_id});
+      s.not_held = marks_after_update(s.not_held, update.not_held, flushed_end, log.durable_end());
     });
     return Verdict::kAccepted;
   }
@@ -213,7 +214,7 @@ struct ReplicaNode::Impl {
       return Verdict::kAccepted;
     }
     if (const auto* piece = std::get_if<protocol::History>(&frame.body)) return on_history(*piece);
-    if (const auto* policy = std::get_if<protocol::PolicyUpdate>(&frame.body)) return on_policy(*policy);
+    if (const auto* policy = std::get_if<protocol::PolicyUpdate>(&frame.body)) return on_policy(*policy, h.flushed_end);
     if (const auto* adopt = std::get_if<protocol::Adopt>(&frame.body)) return on_adopt(*adopt);
     if (const auto* refused = std::get_if<protocol::Refuse>(&frame.body)) {
       refused_reason = fmt::format("{}: {}", protocol::to_string(refused->reason), refused->text);
@@ -260,12 +261,14 @@ struct ReplicaNode::Impl {
     Lsn durable, applied, final, window;
     std::uint64_t policy = 0;
     bool standby_ready = false;
+    StandbyFeedback feedback;
     bool operator==(const Told&) const = default;
   };
   Told telling() const {
     const std::uint64_t policy = keeper.durable(policy_ticket) ? state().policy.version : 0;
     return {log.durable_end(), applied_end(), final_durable,
-            window_end(),      policy,        state().standby_ready && keeper.durable(standby_ticket)};
+            window_end(),      policy,        state().standby_ready && keeper.durable(standby_ticket),
+            standby_feedback};
   }
 
   bool next_ack(OutFrame& out, Instant now) {
@@ -282,6 +285,7 @@ struct ReplicaNode::Impl {
     acked.policy_version = now_told.policy, acked.standby_ready = now_told.standby_ready,
     acked.log_only = state().log_only;
     acked.restart_point = standby_restart;
+    acked.standby_xmin = now_told.feedback.xmin, acked.standby_catalog_xmin = now_told.feedback.catalog_xmin;
     out.head_bytes = protocol::encode(header(now), acked, out.head);
     // Nothing asks for an ack that was lost after the data had arrived: it is said twice.
     repeat_at = compared == told ? kNever : now + kRepeatAck;
@@ -326,7 +330,7 @@ struct ReplicaNode::Impl {
   std::uint64_t packet_number = 0;
   bool welcome_wanted = false, ack_wanted = false;
   StateKeeper::Ticket promise_ticket = 0, adopt_ticket = 0, policy_ticket = 0, standby_ticket = 0, fence_ticket = 0,
-                      settle_ticket = 0;
+                      settle_ticket = 0, promotion_ticket = 0;
 
   std::optional<protocol::Refuse> refusal;
   protocol::FrameHeader refusal_header;
@@ -335,6 +339,7 @@ struct ReplicaNode::Impl {
 
   Lsn confirmed_told{}, primary_flushed{}, final_end{};
   Lsn standby_applied{}, standby_flushed{}, standby_restart{};
+  StandbyFeedback standby_feedback;
   bool standby_connected = false;
   bool release_all = false;
   Told told{};

@@ -51,6 +51,7 @@ void ReplicaNode::on_standby(const StandbyEvent& event, Instant) {
     n.standby_connected = true;
     n.standby_applied = n.standby_flushed = {};  // Perhaps another standby than before.
     n.standby_restart = connected->restart_point;
+    n.standby_feedback = {};
     // It counts from now on: its restart point lies inside the log (Q2).
     if (connected->restart_point >= n.state().log_begin && !n.state().standby_ready)
       n.standby_ticket = n.keeper.change([](State& s) { s.standby_ready = true; });
@@ -58,7 +59,10 @@ void ReplicaNode::on_standby(const StandbyEvent& event, Instant) {
     n.standby_applied = std::max(n.standby_applied, reply->apply);
     n.standby_flushed = std::max(n.standby_flushed, reply->flush);
     n.raise_final();
+  } else if (const auto* feedback = std::get_if<StandbyFeedback>(&event)) {
+    n.standby_feedback = *feedback;
   } else {
+    n.standby_feedback = {};
     n.standby_connected = false;
   }
 }

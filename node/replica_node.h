@@ -45,6 +45,7 @@ struct Evidence {
   bool log_only = false;
   std::vector<EpochEntry> epoch_map;
   PolicyRecord policy;
+  Marks not_held;                        // As told with this policy's version (R2).
   std::vector<wal::BlockDigest> blocks;  // From at most 256 blocks below final_end to durable_end.
 };
 
@@ -98,8 +99,16 @@ class ReplicaNode {
   bool fenced() const;
   Evidence evidence() const;  // Without blocks: the driver adds them from the files.
   bool released() const;
-  void release_everything();  // P5: feed all that is durable, after a fence.
-  void mark_promoted();       // P5: persisted; the log takes no primary any more.
+  // P5: feed all that is durable, after a fence. `unfenced`: the members that have not promised this term; remembered
+  // durably until each has.
+  void release_everything(std::vector<MemberRecord> unfenced = {});
+  void mark_promoted();  // P5: persisted; the log takes no primary any more.
+  // A member's answer to the fence came after the promotion: it is no longer among the unfenced. Refused: a promise for
+  // another candidate or term, another log than the member's.
+  std::expected<void, Error> member_fenced(const Evidence& member);
+  // The operator's word that this member's directory is gone for good, so that it can never be fenced.
+  std::expected<void, Error> member_destroyed(const std::string& name);
+  bool promotion_durable() const;  // What the last four persist has survived.
 
   Snapshot snapshot(Instant now) const;
 

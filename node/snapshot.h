@@ -9,6 +9,8 @@
 #include "base/ids.h"
 #include "base/lsn.h"
 #include "base/time.h"
+#include "node/io.h"
+#include "node/not_held.h"
 
 // What a node shows of itself: plain values, copied out of it between turns. Status, metrics and tests read this and
 // nothing else.
@@ -58,6 +60,8 @@ struct PrimaryView {
   ack::Ends committed;
   std::string policy;
   std::uint64_t policy_version = 0;
+  Marks not_held;  // R2: those that some member may lack.
+  StandbyFeedback feedback;
   std::vector<std::string>
       waiting_for;  // One sentence per unmet term, at level durable; empty when nothing is waited for.
   std::vector<ReplicaView> replicas;
@@ -72,7 +76,10 @@ struct ReplicaSelfView {
   Epoch held_epoch;
   Epoch promised_epoch;
   std::string promised_to;  // Candidate's name.
+  // Promoted, or about to be: the members that have not promised its term, so that the brain can be split.
+  std::vector<std::string> unfenced;
   std::string policy;
+  Marks not_held;  // R2: what of it this log does not hold.
   Lsn log_begin;
   Lsn received_end;
   Lsn synced_end;
@@ -84,6 +91,7 @@ struct ReplicaSelfView {
   bool standby_connected = false;
   bool standby_ready = false;
   bool log_only = false;
+  StandbyFeedback feedback;
   std::uint64_t bytes_received = 0;
   std::uint64_t bytes_duplicate = 0;
 };

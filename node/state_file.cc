@@ -46,6 +46,7 @@ enum class Tag : std::uint16_t {
   kMachine = 24,
   kSuperseded = 25,
   kTimelineHistory = 26,
+  kUnfenced = 27,
 };
 
 // Every field with its tag and the values it holds, in rising order of tags: the one list that writing and reading
@@ -78,6 +79,7 @@ void for_each_field(Archive& archive, AnyState& s) {
   archive.field(Tag::kMachine, s.machine);
   archive.field(Tag::kSuperseded, s.superseded);
   archive.field(Tag::kTimelineHistory, s.timeline_history);
+  archive.field_if_any(Tag::kUnfenced, s.unfenced);
 }
 
 // The members of each composite value, in the order of the file.
@@ -140,6 +142,12 @@ class Writer {
     value(std::uint32_t{0});
     values(of_field...);
     put_length(length_at, out_.size() - length_at - sizeof(std::uint32_t));
+  }
+
+  // A list that is left out while it is empty, so that older programs read the file; they must not read it otherwise.
+  template <class T>
+  void field_if_any(Tag tag, const std::vector<T>& items) {
+    if (!items.empty()) field(tag, items);
   }
 
   template <class... Values>
@@ -227,6 +235,12 @@ class Reader {
     if (!possible_ || !bytes_.ok() || bytes_.remaining() != 0)
       fail("field " + std::to_string(number) + " holds no possible value");
     fields_.erase(found);
+  }
+
+  template <class T>
+  void field_if_any(Tag tag, std::vector<T>& items) {
+    items.clear();
+    if (fields_.contains(static_cast<std::uint16_t>(tag))) field(tag, items);
   }
 
   template <class... Values>

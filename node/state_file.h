@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/ids.h"
 #include "base/lsn.h"
+#include "node/not_held.h"
 
 namespace slipstream::node {
 
@@ -77,13 +78,14 @@ struct State {
   Lsn final_end;               // C3
   bool standby_ready = false;  // Q2
   bool log_only = false;
-  bool promoted = false;  // A promotion from this log was completed: it is history now.
+  bool promoted = false;               // A promotion from this log was completed: it is history now.
+  std::vector<MemberRecord> unfenced;  // P5: members without this term's promise when it was promoted from this log.
   std::vector<EpochEntry> epoch_map;
   std::vector<Tail> tails;
   std::optional<ReplacementIntent> replacement;
-  std::vector<LsnRange> not_held;  // R2 marks: positions at which PostgreSQL's own names did not contain us.
 
   // Both.
+  Marks not_held;  // R2. Told and kept with the policy's version.
   Promise promise;
   PolicyRecord policy;
   // Primary: a change that is not yet durable on replicas satisfying both (Q5).

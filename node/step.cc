@@ -77,6 +77,7 @@ bool step(PrimaryNode& node, PrimaryHeld& held, Port& port, Disk& disk, Upstream
   port.flush();
   upstream.report(node.report());
   upstream.advance_slot(node.slot_end());
+  upstream.feedback(node.feedback(now));
   if (node.take_reconnect()) upstream.reconnect();
   return worked;
 }

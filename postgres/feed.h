@@ -52,7 +52,7 @@ struct FeedView {
 // PostgreSQL's replication protocol, server side, on a unix socket: what an unmodified walreceiver, pg_receivewal or psql speaks to.
 // Guarantees: (1) Streams the replica's segments up to the latest released fed_end, and not a byte more; a release goes out at once.
 //   (2) release() and next_event() never wait, whatever the clients do; no client waits for another.
-//   (3) Per standby: StandbyConnected, then its replies in order (the latest where they come faster than they are taken), then StandbyLost.
+//   (3) Per standby: StandbyConnected, then its replies and feedback in order (the latest where they come faster than they are taken), then StandbyLost.
 //   (4) Bytes from clients are never trusted: a malformed message ends that connection, with an ErrorResponse.
 // Many may read; one of them is the standby. When it leaves, the next eligible one, if any, is.
 // Threading: release() and next_event() belong to the data thread; the rest to anyone. One thread of its own serves all connections.

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 namespace slipstream::postgres {
 namespace {
@@ -197,7 +198,7 @@ void FeedServer::Loop::say_goodbye() {
 
 void FeedServer::Loop::follow_standby() {
   const auto streams = [](const Connection& c) { return !c.broken && c.session.streaming(); };
-  if (standby_ && standby_->session.stream() == standby_stream_) tell_reply(standby_->session);
+  if (standby_ && standby_->session.stream() == standby_stream_) tell_reply(standby_->session), tell_feedback(standby_->session);
   if (standby_ && (!streams(*standby_) || standby_->session.stream() != standby_stream_)) {
     tell(node::StandbyLost{});
     standby_ = nullptr;
@@ -208,9 +209,11 @@ void FeedServer::Loop::follow_standby() {
     standby_ = found->get();
     standby_stream_ = standby_->session.stream();
     standby_status_.reset();
+    standby_feedback_ = {};
     refused_start_.clear();
     tell(node::StandbyConnected{standby_->session.start(), standby_->session.application_name()});
     tell_reply(standby_->session);
+    tell_feedback(standby_->session);
   }
 }
 
@@ -223,10 +226,25 @@ void FeedServer::Loop::tell_reply(const FeedSession& session) {
   tell(node::StandbyReply{status->write, status->flush, status->apply});
 }
 
+void FeedServer::Loop::tell_feedback(const FeedSession& session) {
+  const auto& said = session.feedback();
+  const auto whole = [](std::uint32_t epoch, std::uint32_t xid) { return xid == 0 ? 0 : std::uint64_t{epoch} << 32 | xid; };
+  node::StandbyFeedback feedback;
+  if (said) feedback = {whole(said->xmin_epoch, said->xmin), whole(said->catalog_xmin_epoch, said->catalog_xmin)};
+  if (feedback == standby_feedback_) return;
+  standby_feedback_ = feedback;
+  tell(feedback);
+}
+
 void FeedServer::Loop::tell(node::StandbyEvent event) {
   view_stale_ = true;
-  // While the data thread does not take them, only the news are kept: the latest reply, and nobody who came and went meanwhile.
-  if (std::holds_alternative<node::StandbyReply>(event) && !waiting_.empty() && std::holds_alternative<node::StandbyReply>(waiting_.back())) waiting_.pop_back();
+  // While the data thread does not take them, only the news are kept: the latest reply and feedback, and nobody who came and went meanwhile.
+  const auto replaceable = [](const node::StandbyEvent& each) { return std::holds_alternative<node::StandbyReply>(each) || std::holds_alternative<node::StandbyFeedback>(each); };
+  if (replaceable(event)) {
+    auto at = waiting_.end();
+    while (at != waiting_.begin() && replaceable(*std::prev(at)) && std::prev(at)->index() != event.index()) --at;
+    if (at != waiting_.begin() && std::prev(at)->index() == event.index()) waiting_.erase(std::prev(at));
+  }
   if (std::holds_alternative<node::StandbyLost>(event)) {
     const auto came = std::ranges::find_if(waiting_, [](const auto& each) { return std::holds_alternative<node::StandbyConnected>(each); });
     const bool unknown = came != waiting_.end();

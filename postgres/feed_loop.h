@@ -63,6 +63,7 @@ class FeedServer::Loop {
 
   void follow_standby();
   void tell_reply(const FeedSession& session);
+  void tell_feedback(const FeedSession& session);
   void tell(node::StandbyEvent event);
   void pass_events();
   void publish(Instant now);
@@ -83,6 +84,7 @@ class FeedServer::Loop {
   Connection* standby_ = nullptr;
   std::uint64_t standby_stream_ = 0;
   std::optional<StandbyStatus> standby_status_;
+  node::StandbyFeedback standby_feedback_;
   Lsn standby_needs_{UINT64_MAX};
   std::deque<node::StandbyEvent> waiting_;  // For room in events_.
   std::string refused_start_;

@@ -1,5 +1,6 @@
 #include "postgres/sql_session.h"
 
+#include <cctype>
 #include <cstdint>
 #include <cstdlib>
 
@@ -93,6 +94,16 @@ std::expected<PrimaryFacts, Error> check_primary(SqlSession& session) {
   facts.timeline.value =
       static_cast<std::uint32_t>(std::strtoul(text(9).c_str(), nullptr, 16));  // The last checkpoint's may be older.
   return facts;
+}
+
+std::string joining_slot(const std::string& slot, const std::string& replica) {
+  constexpr std::size_t kNameBytesMax = 63;
+  std::string out = slot + "_joining_" + replica;
+  for (char& c : out) {
+    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if ((c < 'a' || c > 'z') && (c < '0' || c > '9')) c = '_';
+  }
+  return out.substr(0, kNameBytesMax);
 }
 
 std::expected<Lsn, Error> ensure_slot(SqlSession& session, const std::string& slot) {

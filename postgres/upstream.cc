@@ -15,6 +15,7 @@ namespace slipstream::postgres {
 namespace {
 
 constexpr Duration kPollNames = milliseconds(200);
+constexpr std::chrono::seconds kRepeatNames{1};
 constexpr Duration kSqlAnswerMax = seconds(30);
 constexpr std::chrono::seconds kSlotInterval{1};
 
@@ -123,6 +124,7 @@ bool PostgresUpstream::serve_sql(SqlSession& session) {
     if (const auto now = std::chrono::steady_clock::now(); now - slot_looked_at >= kSlotInterval) {
       slot_looked_at = now;
       move_slot(session);
+      drop_slots(session);
     }
     // What it says unasked is its end: looked at without delay.
     if (session.wait_for_input(kPollNames) == Connection::Wait::kStopped) return true;
@@ -131,14 +133,20 @@ bool PostgresUpstream::serve_sql(SqlSession& session) {
 }
 
 bool PostgresUpstream::poll_names(SqlSession& session) {
-  const auto value = session.value("SELECT pg_catalog.current_setting('synchronous_standby_names')");
-  if (!value) {
-    set_problem(sql_problem_, value.error());
+  const auto answer = session.query(
+      "SELECT pg_catalog.current_setting('synchronous_standby_names'), pg_catalog.pg_current_wal_flush_lsn()");
+  if (!answer) {
+    set_problem(sql_problem_, answer.error());
     return false;
   }
-  if (names_ == *value) return true;
-  names_ = *value;
-  push(node::UpstreamSyncNames{names_always_contain(*value, options_.application_name), *value}, sql_events_);
+  const std::string names = answer->front()[0].value_or("");
+  const auto now = std::chrono::steady_clock::now();
+  if (names_ == names && now - names_told_at_ < kRepeatNames) return true;
+  names_ = names;
+  names_told_at_ = now;
+  const Lsn flushed_end = parse_lsn(answer->front()[1].value_or("")).value_or(Lsn{});
+  push(node::UpstreamSyncNames{names_always_contain(names, options_.application_name), names, flushed_end},
+       sql_events_);
   return true;
 }
 
@@ -154,6 +162,19 @@ void PostgresUpstream::move_slot(SqlSession& session) {
                   "WHERE slot_name = '{1}' AND NOT active AND restart_lsn < {0}",
                   target, options_.slot));
   if (moved) slot_moved_to_ = wanted, slot_moved_on_ = connection;
+}
+
+void PostgresUpstream::drop_slots(SqlSession& session) {
+  std::vector<std::string> names;
+  {
+    const std::lock_guard lock(mutex_);
+    names.swap(slots_to_drop_);
+  }
+  for (const std::string& name : names)
+    (void)session.query(
+        fmt::format("SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots "
+                    "WHERE slot_name = '{}' AND NOT active",
+                    name));
 }
 
 // ---- The data thread
@@ -181,6 +202,19 @@ void PostgresUpstream::report(const node::Report& report) {
 }
 
 void PostgresUpstream::advance_slot(Lsn end) { slot_end_.store(end.value, std::memory_order_relaxed); }
+
+// Not urgent: the replication thread looks often enough.
+void PostgresUpstream::feedback(const node::StandbyFeedback& feedback) {
+  if (feedback == last_feedback_) return;
+  last_feedback_ = feedback;
+  const std::lock_guard lock(mutex_);
+  wanted_feedback_ = feedback;
+}
+
+void PostgresUpstream::drop_slot(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  slots_to_drop_.push_back(name);
+}
 
 void PostgresUpstream::reconnect() {
   reconnect_ = true;

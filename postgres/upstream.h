@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -40,6 +41,8 @@ class PostgresUpstream : public node::Upstream {
   bool next_event(node::UpstreamEvent& event) override;
   void report(const node::Report& report) override;
   void advance_slot(Lsn end) override;
+  void feedback(const node::StandbyFeedback& feedback) override;
+  void drop_slot(const std::string& name);  // Soon, if it is there and unused.
   void reconnect() override;
 
   // Drops both connections and ends both threads. Once; nothing is heard or reported afterwards.
@@ -56,6 +59,7 @@ class PostgresUpstream : public node::Upstream {
   bool serve_sql(SqlSession& session);
   bool poll_names(SqlSession& session);
   void move_slot(SqlSession& session);
+  void drop_slots(SqlSession& session);
   void push(node::UpstreamEvent event, SpscRing<node::UpstreamEvent>& ring);
   void set_problem(std::optional<Error>& which, std::optional<Error> problem);
   bool sleep_for(int milliseconds);
@@ -63,11 +67,14 @@ class PostgresUpstream : public node::Upstream {
   UpstreamOptions options_;
   SpscRing<node::UpstreamEvent> stream_events_{8192};
   SpscRing<node::UpstreamEvent> sql_events_{64};
-  node::Report last_reported_{};  // Data thread's.
+  node::Report last_reported_{};           // Data thread's.
+  node::StandbyFeedback last_feedback_{};  // Data thread's.
 
   std::mutex mutex_;
-  node::Report wanted_report_{};     // Guarded by mutex_.
-  bool replication_sleeps_ = false;  // Guarded by mutex_: a new report must wake the replication thread.
+  node::Report wanted_report_{};             // Guarded by mutex_.
+  node::StandbyFeedback wanted_feedback_{};  // Guarded by mutex_.
+  bool replication_sleeps_ = false;          // Guarded by mutex_: a new report must wake the replication thread.
+  std::vector<std::string> slots_to_drop_;   // Guarded by mutex_.
   std::atomic<std::uint64_t> slot_end_{0};
   std::atomic<std::uint64_t> connections_{0};     // Replication connections made so far.
   std::atomic<std::uint64_t> connected_seen_{0};  // The one whose Connected the data thread took.
@@ -82,6 +89,7 @@ class PostgresUpstream : public node::Upstream {
 
   // The SQL thread's.
   std::optional<std::string> names_;
+  std::chrono::steady_clock::time_point names_told_at_{};
   std::uint64_t slot_moved_to_ = 0, slot_moved_on_ = 0;  // Where to, and on which replication connection.
 
   std::thread replication_;

@@ -21,6 +21,7 @@ using std::chrono::milliseconds;
 constexpr std::uint64_t kChunkBytesMax = 128 * 1024;
 constexpr std::uint64_t kChunkBoundary = 1024 * 1024;
 constexpr milliseconds kRepeatReport{100};
+constexpr milliseconds kFeedbackInterval{1000};
 constexpr milliseconds kAskedAtOnce{100};  // A request so soon after an answer is no timer's.
 constexpr int kStoppingRequests = 5;  // So many of them in a row, at one position: a walsender that waits to leave.
 constexpr milliseconds kStoppingGrace{1000};
@@ -131,6 +132,7 @@ Error PostgresUpstream::Stream::run() {
       return {ExitCode::kDatabase, "connecting anew after a difference between the stream and the files", where_, ""};
     if (auto problem = drain()) return *problem;
     if (auto problem = send_report()) return *problem;
+    if (auto problem = send_feedback()) return *problem;
     if (auto problem = look_at_stop()) return *problem;
     if (auto problem = wait()) return *problem;
   }
@@ -212,6 +214,28 @@ std::optional<Error> PostgresUpstream::Stream::send_report() {
   sent_ = looked_at_;
   sent_at_ = now;
   if (std::exchange(reply_wanted_, false)) answered_at_ = now;
+  return std::nullopt;
+}
+
+// The walsender holds vacuum back as long as this connection lives: it uses no slot, which would keep that beyond.
+std::optional<Error> PostgresUpstream::Stream::send_feedback() {
+  const auto now = Clock::now();
+  if (now - feedback_sent_at_ < kFeedbackInterval) return std::nullopt;
+  node::StandbyFeedback wanted;
+  {
+    const std::lock_guard lock(owner_.mutex_);
+    wanted = owner_.wanted_feedback_;
+  }
+  if (wanted == feedback_sent_) return std::nullopt;
+  const auto low = [](std::uint64_t v) { return static_cast<std::uint32_t>(v); };
+  const auto message = encode(HotStandbyFeedback{now_us(), low(wanted.xmin), low(wanted.xmin >> 32),
+                                                 low(wanted.catalog_xmin), low(wanted.catalog_xmin >> 32)});
+  const int put = PQputCopyData(connection_->get(), reinterpret_cast<const char*>(message.data()),
+                                static_cast<int>(message.size()));
+  if (put < 0) return lost(connection_->message());
+  if (put == 0) return std::nullopt;  // No room now.
+  feedback_sent_ = wanted;
+  feedback_sent_at_ = now;
   return std::nullopt;
 }
 

@@ -34,6 +34,7 @@ class PostgresUpstream::Stream {
   void on_wal(const XLogData& data);
   void on_keepalive(const Keepalive& keepalive);
   std::optional<Error> send_report();
+  std::optional<Error> send_feedback();
   std::optional<Error> look_at_stop();
   std::optional<Error> wait();
   bool stopping() const { return stopping_ || owner_.server_stops_; }
@@ -51,6 +52,8 @@ class PostgresUpstream::Stream {
   Clock::time_point sent_at_{};
   Clock::time_point moved_at_{};  // When sent_ last changed.
   Clock::time_point answered_at_{};
+  node::StandbyFeedback feedback_sent_{};  // PostgreSQL takes a new connection to need none.
+  Clock::time_point feedback_sent_at_{};
   bool reply_wanted_ = false;
 
   // PostgreSQL asks at once again, at one position, when it only waits to be able to stop.

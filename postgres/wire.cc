@@ -63,6 +63,16 @@ std::vector<std::byte> encode(const StandbyStatus& status) {
   return out;
 }
 
+std::vector<std::byte> encode(const HotStandbyFeedback& feedback) {
+  std::vector<std::byte> out(25);
+  ByteWriter writer(out);
+  writer.le(static_cast<std::uint8_t>('h'));
+  writer.be(static_cast<std::uint64_t>(feedback.time_us));
+  writer.be(feedback.xmin), writer.be(feedback.xmin_epoch);
+  writer.be(feedback.catalog_xmin), writer.be(feedback.catalog_xmin_epoch);
+  return out;
+}
+
 std::int64_t now_us() {
   timeval now{};
   gettimeofday(&now, nullptr);

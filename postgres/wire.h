@@ -31,7 +31,7 @@ struct StandbyStatus {  // 'r'
 };
 struct HotStandbyFeedback {  // 'h'
   std::int64_t time_us = 0;
-  std::uint32_t xmin = 0, xmin_epoch = 0, catalog_xmin = 0, catalog_xmin_epoch = 0;
+  std::uint32_t xmin = 0, xmin_epoch = 0, catalog_xmin = 0, catalog_xmin_epoch = 0;  // xmin 0: none.
 };
 
 std::optional<XLogData> decode_xlog_data(std::span<const std::byte> message);
@@ -39,6 +39,7 @@ std::optional<Keepalive> decode_keepalive(std::span<const std::byte> message);
 std::optional<StandbyStatus> decode_standby_status(std::span<const std::byte> message);
 std::optional<HotStandbyFeedback> decode_feedback(std::span<const std::byte> message);
 std::vector<std::byte> encode(const StandbyStatus& status);
+std::vector<std::byte> encode(const HotStandbyFeedback& feedback);
 
 std::int64_t now_us();  // Wall clock in the protocol's terms, for fields that only people read.
 

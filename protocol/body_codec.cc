@@ -99,6 +99,7 @@ void check(BodyReader&, const T&) {}
 // ---- Extras: {tag u16, length u16, bytes}, tags rising. Bit 15 of a tag: must be understood.
 
 enum AckExtra : std::uint16_t { kStandbyReady = 1, kLogOnly = 2, kRestartPoint = 3, kXmin = 4, kCatalogXmin = 5 };
+enum PolicyExtra : std::uint16_t { kNotHeld = 1 };
 
 template <class T>
 void write_extras(BodyWriter&, const T&) {}
@@ -108,6 +109,12 @@ void write_extras(BodyWriter& out, const Ack& v) {
   if (v.restart_point.value != 0) out.extra(kRestartPoint, v.restart_point.value);
   if (v.standby_xmin != 0) out.extra(kXmin, v.standby_xmin);
   if (v.standby_catalog_xmin != 0) out.extra(kCatalogXmin, v.standby_catalog_xmin);
+}
+
+// A reader that dropped it would hide that commits may be missing.
+void write_extras(BodyWriter& out, const PolicyUpdate& v) {
+  CHECK(v.not_held.size() <= kNotHeldMax);
+  if (!v.not_held.empty()) out.extra(kNotHeld | kMustUnderstand, v.not_held);
 }
 
 // kSkipped: not a tag of this body.
@@ -140,6 +147,16 @@ Verdict read_extra(std::uint16_t tag, BodyReader& in, Ack& v) {
       break;
   }
   return in.verdict() == Verdict::kAccepted ? Verdict::kAccepted : Verdict::kBadField;
+}
+
+Verdict read_extra(std::uint16_t tag, BodyReader& in, PolicyUpdate& v) {
+  if (tag != kNotHeld) return Verdict::kSkipped;
+  in.require(in.remaining() > 0 && in.remaining() % 16 == 0 && in.remaining() <= 16 * kNotHeldMax, Verdict::kBadField);
+  for (Lsn end{}; in.verdict() == Verdict::kAccepted && in.remaining() > 0; end = v.not_held.back().end) {
+    in.value(v.not_held.emplace_back());
+    in.require(end <= v.not_held.back().begin, Verdict::kBadRange);
+  }
+  return in.verdict();
 }
 
 template <class T>

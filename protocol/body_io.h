@@ -54,6 +54,10 @@ class BodyWriter {
   void items(const auto& list, std::size_t most) { count(list.size(), most); }
 
   void extra(std::uint16_t tag, std::uint64_t v) { values(tag, std::uint16_t{8}, v); }
+  void extra(std::uint16_t tag, std::span<const LsnRange> ranges) {
+    values(tag, static_cast<std::uint16_t>(16 * ranges.size()));
+    for (const LsnRange& each : ranges) value(each);
+  }
   std::size_t position() const { return out_.position(); }
 
  private:

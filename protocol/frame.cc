@@ -189,11 +189,13 @@ std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> ou
 
 bool fits(const PolicyUpdate& update) {
   std::size_t bytes = kHeaderBytes + 8 + 2 + update.text.size() + 2;
+  bytes += 4 + 16 * std::max<std::size_t>(1, update.not_held.size());
   for (const PolicyMember& member : update.members) {
     if (member.name.empty() || member.name.size() > kNameBytesMax) return false;
     bytes += 2 + member.name.size() + 2 + 16;
   }
-  return update.text.size() <= kPolicyTextBytesMax && update.members.size() <= kMembersMax && bytes <= kControlBytesMax;
+  return update.text.size() <= kPolicyTextBytesMax && update.members.size() <= kMembersMax &&
+         update.not_held.size() <= kNotHeldMax && bytes <= kControlBytesMax;
 }
 
 std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t payload_bytes,

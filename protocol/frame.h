@@ -35,6 +35,7 @@ constexpr std::size_t kNameBytesMax = 64;
 constexpr std::size_t kTextBytesMax = 512;  // Refuse and Bye; encode() cuts longer ones.
 constexpr std::size_t kPolicyTextBytesMax = 700;
 constexpr std::size_t kMembersMax = 16;
+constexpr std::size_t kNotHeldMax = 8;
 constexpr std::size_t kHistoryPieceBytesMax = 1024;
 constexpr std::size_t kHistoryBytesMax = 1 << 20;
 constexpr std::size_t kMissingMax = 48;
@@ -210,6 +211,9 @@ struct PolicyUpdate {
   std::uint64_t version = 0;
   std::string text;
   std::vector<PolicyMember> members;
+  // Tagged extra, to be understood: commits between these positions waited for no replica. The last may be open: its
+  // end is the highest position there is.
+  std::vector<LsnRange> not_held;
   bool operator==(const PolicyUpdate&) const = default;
 };
 struct Bye {
@@ -236,8 +240,8 @@ struct Frame {
 // Encodes a control frame (any body but Data) into `out`, of at least kControlBytesMax; returns its length. header.kind
 // is taken from the body. Texts of Refuse and Bye are cut; that the rest keeps to the limits is CHECKed.
 std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> out);
-// Whether an update keeps to the limits and into one frame: about 36 bytes a name with 16 members and the longest text.
-// To be asked where policies are made.
+// Whether an update keeps to the limits and into one frame, with room for one range that is not held: names of 15 bytes
+// with 16 members and the longest text. To be asked where policies are made.
 bool fits(const PolicyUpdate& update);
 // Encodes a data frame's head (kDataHeaderBytes); the payload of `payload_bytes`, at header.position within the batch,
 // follows it on the wire.

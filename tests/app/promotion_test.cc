@@ -44,6 +44,31 @@ TEST(Promotion, OfTheShorterLogIsRefusedAndNamesTheBetter) {
   EXPECT_NE(refusal(a, {b}).find("promote b instead"), std::string::npos);
 }
 
+TEST(Promotion, NamesTheBestOfSeveralAndHowToAdoptItsLog) {
+  const std::string policy = "ANY 1 (a, b)";
+  const auto a = member("a", 2, 100, policy), b = member("b", 3, 101, policy);
+  auto c = member("c", 4, 102, policy);
+  EXPECT_NE(refusal(a, {b, c}).find("promote c instead; or stop the daemon of a, adopt the log of c there (slipstream adopt-log"), std::string::npos) << refusal(a, {b, c});
+  c.log_only = true;
+  EXPECT_EQ(refusal(a, {b, c}).find("promote c"), std::string::npos);
+  EXPECT_NE(refusal(a, {b, c}).find("c has no standby: stop the daemon of a, adopt the log of c"), std::string::npos);
+}
+
+TEST(Promotion, OfAMemberWithoutAStandbyIsRefusedAndNamesTheWayAround) {
+  auto a = member("a", 2, 100, "ANY 1 (a, b)");
+  const auto b = member("b", 3, 90, "ANY 1 (a, b)");
+  a.log_only = true;
+  EXPECT_NE(refusal(a, {b}).find("slipstream adopt-log"), std::string::npos);
+}
+
+TEST(Promotion, KnowsWhichMembersAreNotFenced) {
+  const auto plan = plan_promotion(member("a", 2, 100, "ANY 2 (a, b)"), {}, {.sole_survivor = true});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->unfenced, (std::vector<node::MemberRecord>{{"b", NodeId{3}, LogId{{1, 3}}}}));
+  EXPECT_EQ(*parse_members(members_json(plan->unfenced)), plan->unfenced);
+  EXPECT_FALSE(parse_members(Json::parse(R"([{"name": 1}])")));
+}
+
 TEST(Promotion, PrefersTheLaterLabelWhereLogsDiffer) {
   auto a = member("a", 2, 100, "ANY 1 (a, b)"), b = member("b", 3, 200, "ANY 1 (a, b)");
   a.blocks = {{{Lsn{0}, Lsn{64}}, {1, 1}}};
@@ -79,12 +104,36 @@ TEST(Promotion, RefusesAnotherCluster) {
   EXPECT_NE(refusal(member("a", 2, 100, "ANY 1 (a, b)"), {b}).find("another cluster"), std::string::npos);
 }
 
+TEST(Promotion, NamesCommitsThatPostgresqlLetReturnWithoutReplicas) {
+  auto a = member("a", 2, 0x100, "ANY 1 (a, b)"), b = member("b", 3, 0x90, "ANY 1 (a, b)");
+  a.not_held = b.not_held = {{Lsn{0x80}, Lsn{0xf0}}, {Lsn{0xf8}, node::kOpenEnd}};
+  const auto plan = plan_promotion(a, std::vector{b}, {});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->not_held, (node::Marks{{Lsn{0xf8}, node::kOpenEnd}})) << "the first is held";
+  EXPECT_NE(plan->may_be_missing.find("commits from 0/100 on may be missing, since synchronous_standby_names did not always contain slipstream"), std::string::npos) << plan->may_be_missing;
+  a.not_held = b.not_held = {{Lsn{0x200}, Lsn{0x300}}};
+  EXPECT_NE(plan_promotion(a, std::vector{b}, {})->may_be_missing.find("commits between 0/200 and 0/300 may be missing"), std::string::npos);
+  a.not_held = b.not_held = {{Lsn{}, Lsn{0x100}}};
+  EXPECT_TRUE(plan_promotion(a, std::vector{b}, {})->may_be_missing.empty());
+}
+
+TEST(Promotion, BelievesTheMarksOfWhoKnowsTheLatestPolicy) {
+  auto a = member("a", 2, 0x100, "ANY 1 (a, b)"), b = member("b", 3, 0x90, "ANY 1 (a, b)");
+  a.not_held = {{Lsn{0x80}, node::kOpenEnd}};
+  b.policy.version = 2, b.not_held = {{Lsn{0x80}, Lsn{0xf0}}};
+  EXPECT_TRUE(plan_promotion(a, std::vector{b}, {})->not_held.empty());
+  a.not_held.swap(b.not_held);
+  EXPECT_EQ(plan_promotion(a, std::vector{b}, {})->not_held, (node::Marks{{Lsn{0x80}, node::kOpenEnd}}));
+}
+
 TEST(Evidence, SurvivesItsJson) {
   auto a = member("a", 2, 0x1600000010, "ANY 1 (a, b)");
   a.blocks = {{{Lsn{0}, Lsn{65536}}, {3, 4}}};
+  a.not_held = {{Lsn{1}, Lsn{2}}, {Lsn{3}, node::kOpenEnd}};
   const auto again = parse_evidence(evidence_json(a), "a.evidence");
   ASSERT_TRUE(again) << again.error().message();
   EXPECT_EQ(evidence_json(*again), evidence_json(a));
+  EXPECT_EQ(again->not_held, a.not_held);
 }
 
 TEST(Evidence, RefusesWhatIsNone) {

@@ -278,18 +278,20 @@ class Cluster:
         self.daemons[name] = Process(f"daemon {name}", [SLIPSTREAM, "run", "-c", self.config_path(name), *extra], self.dir / f"{name}.log")
         return self.daemons[name]
 
-    def start(self):
-        """From nothing to commits that wait on the quorum."""
+    def start(self, names=None):
+        """From nothing to commits that wait on the quorum; of the replicas only `names`, if given."""
+        names = names or self.names
         self.write_configs()
         self.start_primary()
-        for name in self.names:
+        for name in names:
             self.init_replica(name)
         self.start_daemon("p")
-        for name in self.names:
+        for name in names:
             self.start_daemon(name)
-        for standby in self.standbys.values():
-            standby.start(wait=False)
-        self.wait_streaming()
+        for name, standby in self.standbys.items():
+            if name in names:
+                standby.start(wait=False)
+        self.wait_streaming(names)
         self.require_quorum()
 
     def require_quorum(self):

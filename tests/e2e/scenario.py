@@ -57,7 +57,8 @@ def identical(cluster):
         check(difference is None, difference or f"the log of {name} equals the primary's, byte for byte")
 
 
-def promote_best(cluster, members, options):
+def promote_best(cluster, members, options, said=None):
+    """`said`: a list that the promotion's own words are added to."""
     for candidate, other in (("a", "b"), ("b", "a")):
         if candidate not in members:
             continue
@@ -68,6 +69,8 @@ def promote_best(cluster, members, options):
             command += ["--evidence", evidence]
         done = run(*command, check=False, timeout=180)
         if done.returncode == 0:
+            if said is not None:
+                said.append(done.stdout)
             return candidate
         if f"promote {other} instead" not in done.stderr:
             raise Failure(f"promote exited {done.returncode}\n{done.stdout}{done.stderr}")

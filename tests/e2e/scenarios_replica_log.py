@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from cluster import PG_BIN, SLIPSTREAM, Cluster, IdLoad, parse_lsn, run, wait_for
+from cluster import PG_BIN, SLIPSTREAM, Cluster, IdLoad, format_lsn, parse_lsn, run, wait_for
 from scenario import Commit, changed, check, identical, refusal, refused, scenario
 
 MB = 1 << 20
@@ -43,6 +43,8 @@ def damaged_replicas_are_named():
         refusal(cluster, "a", 5, "not a replica's directory", "init-standby")
         cluster.start()
         write_wal(cluster, 5)
+        padding = switch_segment(cluster)
+        ledgers_are_kept(cluster, padding)
         second = run(SLIPSTREAM, "run", "-c", cluster.config_path("a"), check=False, timeout=30)
         check(second.returncode == 5 and "is using the directory" in second.stderr, "a second daemon on the same directory is refused")
         refused(5, "is using the directory", arguments=["position", cluster.dir / "replica_a"])
@@ -51,6 +53,7 @@ def damaged_replicas_are_named():
         held = position(cluster, "a")
         end = parse_lsn(held["durable_end"])
         check(end >= acknowledged, f"position shows at least what was acknowledged: {held['durable_end']}")
+        checked_against_ledgers(cluster, parse_lsn(held["log_begin"]), padding)
         damaged_state(cluster)
         damaged_log(cluster, parse_lsn(held["log_begin"]), end)
         closed_directories(cluster)
@@ -63,6 +66,51 @@ def damaged_replicas_are_named():
         segment, offset = segment_at(cluster, "a", acknowledged - 100)
         flip(segment, offset)
         refusal(cluster, "a", 5, segment.name, "is damaged at", "init-standby")
+
+
+def switch_segment(cluster):
+    """A position in the padding behind a switch record."""
+    cluster.primary.sql("CREATE TABLE IF NOT EXISTS switched (at int); INSERT INTO switched VALUES (1)")
+    end = parse_lsn(cluster.primary.sql("SELECT pg_switch_wal()"))
+    padding = end + (cluster.wal_segsize * MB - end % (cluster.wal_segsize * MB)) * 3 // 4
+    write_wal(cluster, 1)
+    return padding
+
+
+def ledgers_of(directory):
+    """{segment name: entries} of a directory of ledgers; the bytes before and behind an entry list are in docs/segment_format.md."""
+    return {path.name: path.read_bytes()[40:-16] for path in directory.glob("*") if len(path.name) == 24}
+
+
+def ledgers_are_kept(cluster, at):
+    name = segment_at(cluster, "a", at)[0].name
+    replica, primary = cluster.dir / "replica_a" / "ledger", cluster.dir / "state_p" / "ledger"
+    wait_for("a ledger of the switched segment on both sides", lambda: name in ledgers_of(replica) and name in ledgers_of(primary), 20)
+    ours, theirs = ledgers_of(replica), ledgers_of(primary)
+    common = set(ours) & set(theirs)
+    check(len(common) >= 4 and all(len(ours[each]) == 32 * 16 for each in common), f"{len(common)} segments have a ledger on both sides")
+    check(all(ours[each] == theirs[each] for each in common), "the entries of the primary's ledgers equal the replica's")
+
+
+def checked_against_ledgers(cluster, begin, padding):
+    directory = cluster.dir / "replica_a"
+    ledgers = ledgers_of(directory / "ledger")
+    said = json.loads(run(SLIPSTREAM, "position", directory, "--check", "--json").stdout)["ledger"]
+    check(said["segments"] == len(ledgers) and said["blocks"] == 16 * len(ledgers), f"position --check: {said['blocks']} blocks of {said['segments']} segments are equal")
+    text = run(SLIPSTREAM, "position", directory, "--check").stdout
+    check(f"{said['blocks']} blocks of {said['segments']} segments compared, all equal" in text, "it says so in words, too")
+    for at in (padding, begin + 5, begin + 300000):
+        segment, offset = segment_at(cluster, "a", at)
+        flip(segment, offset)
+        if at == padding:
+            check(position(cluster, "a")["durable_end"], "no record's checksum covers padding: position alone finds nothing")
+        block = at - at % 65536
+        refused(5, str(segment), f"differs from its ledger in the block [{format_lsn(block)}, {format_lsn(block + 65536)})", "do not promote", "init-standby", arguments=["position", directory, "--check"])
+        flip(segment, offset)
+    name = sorted(ledgers)[0]
+    flip(directory / "ledger" / name, 50)
+    refused(5, str(directory / "ledger" / name), "checksum does not fit", "remove this file", arguments=["position", directory, "--check"])
+    flip(directory / "ledger" / name, 50)
 
 
 def damaged_state(cluster):

@@ -475,6 +475,39 @@ TEST(Promotion, FeedsEverythingDurableAndTakesNoPrimaryAnyMore) {
   EXPECT_FALSE(node.fence(3, "b2", false, world.now));
 }
 
+TEST(Promotion, RemembersWhoIsUnfencedUntilEachIs) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  ReplicaNode& node = *world.replica(0).node;
+  ASSERT_TRUE(node.fence(2, "b1", false, world.now));
+  ASSERT_TRUE(world.until([&] { return node.fenced(); }));
+  const MemberRecord c{"c", NodeId{7}, LogId{{7, 7}}}, d{"d", NodeId{8}, LogId{{8, 8}}};
+  node.release_everything({c, d});
+  ASSERT_TRUE(world.until([&] { return node.promotion_durable(); }));
+  EXPECT_EQ(world.replica(0).durable_state().unfenced, (std::vector{c, d}));
+  node.mark_promoted();
+  EXPECT_FALSE(node.promotion_durable());
+  EXPECT_EQ(node.snapshot(world.now).replica.unfenced, (std::vector<std::string>{"c", "d"}));
+
+  Evidence told = node.evidence();
+  told.name = "c", told.log_id = c.log_id;
+  told.promise = {{2, 0}, {}, "d"};
+  EXPECT_FALSE(node.member_fenced(told)) << "fenced for another";
+  told.promise = {{3, 0}, {}, "b1"};
+  EXPECT_FALSE(node.member_fenced(told)) << "another term";
+  told.promise = {{2, 0}, {}, "b1"};
+  told.log_id = LogId{{9, 9}};
+  EXPECT_FALSE(node.member_fenced(told)) << "a directory made anew";
+  told.log_id = c.log_id;
+  EXPECT_TRUE(node.member_fenced(told));
+  EXPECT_FALSE(node.member_destroyed("c"));
+  EXPECT_EQ(node.snapshot(world.now).replica.unfenced, (std::vector<std::string>{"d"}));
+  EXPECT_TRUE(node.member_destroyed("d"));
+  ASSERT_TRUE(world.until([&] { return node.promotion_durable(); }));
+  EXPECT_TRUE(world.replica(0).durable_state().unfenced.empty());
+  EXPECT_TRUE(world.replica(0).durable_state().promoted);
+}
+
 TEST(HigherTerm, IsPromisedDurablyBeforeItIsAnswered) {
   World world("ANY 1 (b1)", 1);
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));

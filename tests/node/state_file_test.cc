@@ -44,6 +44,13 @@ State replica_state() {
   return s;
 }
 
+State promoted_state() {
+  State s = replica_state();
+  s.promoted = true;
+  s.unfenced = {{"lima", NodeId{3}, LogId{{11, 12}}}};
+  return s;
+}
+
 State primary_state() {
   State s;
   s.role = State::Role::kPrimary;
@@ -178,12 +185,13 @@ TEST_P(GoldenState, HasTheCommittedBytesAndIsReadFromThem) {
 
 INSTANTIATE_TEST_SUITE_P(, GoldenState,
                          testing::Values(GoldenCase{"replica_v1", replica_state},
+                                         GoldenCase{"promoted_v1", promoted_state},
                                          GoldenCase{"primary_v1", primary_state},
                                          GoldenCase{"fresh_v1", [] { return State{}; }}),
                          [](const auto& instance) { return std::string(instance.param.name); });
 
 TEST(StateFile, RefusesEveryPrefixOfItself) {
-  for (const State& state : {replica_state(), primary_state()}) {
+  for (const State& state : {promoted_state(), primary_state()}) {
     const Bytes file = encode(state);
     for (std::size_t size = 0; size < file.size(); ++size)
       ASSERT_FALSE(decode_state(std::span(file).first(size), "state").has_value()) << size << " bytes";
@@ -191,7 +199,7 @@ TEST(StateFile, RefusesEveryPrefixOfItself) {
 }
 
 TEST(StateFile, RefusesEverySingleFlippedBit) {
-  for (const State& state : {replica_state(), primary_state()}) {
+  for (const State& state : {promoted_state(), primary_state()}) {
     Bytes file = encode(state);
     for (std::size_t bit = 0; bit < file.size() * 8; ++bit) {
       const std::byte mask{static_cast<unsigned char>(1u << (bit % 8))};
@@ -235,6 +243,13 @@ TEST(StateFile, SkipsAnUnknownFieldAndRefusesOneThatMustBeUnderstood) {
   EXPECT_EQ(*state, replica_state());
   fields.back().flags = 0x8000;
   expect_refused(sealed(joined(fields)), "field 28672 is unknown to this version and must be understood");
+}
+
+TEST(StateFile, LeavesTheUnfencedMembersOutWhileThereAreNone) {
+  EXPECT_EQ(fields_of(encode(replica_state())).back().tag, 26);
+  const RawField last = fields_of(encode(promoted_state())).back();
+  EXPECT_EQ(last.tag, 27);
+  EXPECT_EQ(last.flags, 0x8000) << "a program that does not know it would forget that the brain may be split";
 }
 
 TEST(StateFile, RefusesFieldsThatAreMissingRepeatedOutOfOrderOrCarryReservedFlags) {
@@ -335,6 +350,7 @@ class RandomStates {
     s.machine = text();
     s.superseded = yes();
     s.timeline_history = text();
+    s.unfenced = policy().members;
     return s;
   }
 

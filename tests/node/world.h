@@ -94,12 +94,14 @@ class FakeUpstream : public Upstream {
   bool next_event(UpstreamEvent& event) override;
   void report(const Report& report) override;
   void advance_slot(Lsn end) override { slot = end; }
+  void feedback(const StandbyFeedback& told) override { standby_feedback = told; }
   void reconnect() override { ++reconnects; }
 
   std::deque<UpstreamEvent> events;
   Report last;
   std::vector<Report> reports;  // Each change.
   Lsn slot;
+  StandbyFeedback standby_feedback;
   int reconnects = 0;
 };
 

@@ -274,6 +274,31 @@ TEST_F(Upstream, FollowsSynchronousStandbyNames) {
 
 // ---- What can be wrong
 
+TEST_F(Upstream, RepeatsTheNamesWithAFlushedPositionThatGoesOn) {
+  start();
+  Watch upstream(server);
+  ASSERT_TRUE(upstream.connects());
+  server.sql("INSERT INTO public.t VALUES (1)");
+  const Lsn flushed = server.flushed();
+  EXPECT_TRUE(upstream.until([&] { return upstream.names->flushed_end >= flushed; }));
+}
+
+TEST_F(Upstream, HoldsVacuumBackAsTheFeedbackSaysAndNoLonger) {
+  start();
+  Watch upstream(server);
+  ASSERT_TRUE(upstream.connects());
+  const auto held = [&] { return server.sql("SELECT coalesce(backend_xmin::text, 'none') FROM pg_stat_replication"); };
+  upstream.idle(300ms);
+  EXPECT_EQ(held(), "none");
+  const std::string xid = server.sql("SELECT txid_current()"), later = server.sql("SELECT txid_current()");
+  upstream->feedback({std::stoull(later), std::stoull(xid)});
+  EXPECT_TRUE(eventually([&] { return held() == xid; })) << held() << ": without a slot the older of both counts";
+  upstream->feedback({std::stoull(later), 0});
+  EXPECT_TRUE(eventually([&] { return held() == later; })) << held();
+  upstream->feedback({});
+  EXPECT_TRUE(eventually([&] { return held() == "none"; })) << held();
+}
+
 TEST_F(Upstream, NamesWhatIsWrongWithTheRole) {
   start({{"max_wal_senders", "1"}});
   server.sql("CREATE ROLE plain LOGIN");

@@ -167,7 +167,8 @@ TEST(DataFrame, WithoutPayloadIsRefused) {
 
 TEST(ControlFrame, IsRefusedWhenItsBodyIsCutAnywhere) {
   for (const Sample& made : samples()) {
-    if (made.name == "data" || made.name == "ack") continue;  // An ack may end after its fixed fields: below.
+    // These may end after their fixed fields: below.
+    if (made.name == "data" || made.name == "ack" || made.name == "policy_not_held") continue;
     const Bytes frame = encoded(made), body = body_of(frame);
     for (std::size_t bytes = 0; bytes < body.size(); ++bytes) {
       const Verdict verdict =
@@ -319,10 +320,16 @@ TEST(ControlFrame, TextForPeopleIsCutAtACharacter) {
 TEST(PolicyFrame, FitsOrDoesNotAsFitsSays) {
   PolicyUpdate update{1, std::string(kPolicyTextBytesMax, 'p'), {}};
   for (std::uint16_t i = 1; i <= kMembersMax; ++i)
-    update.members.push_back({std::string(16, 'n'), NodeId{i}, {{1, i}}});
+    update.members.push_back({std::string(15, 'n'), NodeId{i}, {{1, i}}});
   ASSERT_TRUE(fits(update));
   EXPECT_EQ(decoded<PolicyUpdate>(encoded_body("policy", update)), update);
   PolicyUpdate more = update;
+  more.not_held = {{Lsn{1}, Lsn{2}}};
+  ASSERT_TRUE(fits(more));
+  EXPECT_EQ(decoded<PolicyUpdate>(encoded_body("policy", more)), more);
+  more.not_held.push_back({Lsn{3}, Lsn{4}});
+  EXPECT_FALSE(fits(more));
+  more = update;
   more.text += "p";
   EXPECT_FALSE(fits(more));
   more = update;
@@ -338,6 +345,36 @@ TEST(PolicyFrame, FitsOrDoesNotAsFitsSays) {
   EXPECT_FALSE(fits(more));
   more.members[3].name.clear();
   EXPECT_FALSE(fits(more));
+}
+
+TEST(PolicyFrame, TellsWhatIsNotHeldToThoseOnlyWhoUnderstandIt) {
+  const Bytes plain = encoded(sample("policy")), marked = encoded(sample("policy_not_held"));
+  const Bytes body = body_of(marked);
+  const std::size_t at = body_of(plain).size();
+  ASSERT_GT(body.size(), at + 4);
+  EXPECT_EQ(body[at + 1], std::byte{0x80}) << "an older reader must refuse the frame";
+  for (std::size_t bytes = at + 1; bytes < body.size(); ++bytes) {
+    const Bytes cut(body.begin(), body.begin() + static_cast<std::ptrdiff_t>(bytes));
+    ASSERT_NE(verdict_of(with_body(marked, cut)), Verdict::kAccepted) << bytes;
+  }
+  const auto with_ranges = [&](const std::vector<std::uint64_t>& positions) {
+    Bytes made = body_of(plain);
+    for (const Bytes& part : {number(0x8001, 2), number(8 * positions.size(), 2)})
+      made.insert(made.end(), part.begin(), part.end());
+    for (const std::uint64_t each : positions) {
+      const Bytes part = number(each, 8);
+      made.insert(made.end(), part.begin(), part.end());
+    }
+    return verdict_of(with_body(plain, made));
+  };
+  EXPECT_EQ(with_ranges({0, 5, 5, 9}), Verdict::kAccepted);
+  EXPECT_EQ(with_ranges({}), Verdict::kBadField);
+  EXPECT_EQ(with_ranges({1, 5, 9}), Verdict::kBadField);
+  EXPECT_EQ(with_ranges({5, 5}), Verdict::kBadRange);
+  EXPECT_EQ(with_ranges({1, 5, 4, 9}), Verdict::kBadRange);
+  std::vector<std::uint64_t> nine;
+  for (std::uint64_t i = 0; i < 18; ++i) nine.push_back(i);
+  EXPECT_EQ(with_ranges(nine), Verdict::kBadField);
 }
 
 TEST(Frame, OfRandomBytesIsRefusedAndOfRandomBodiesNeverHarms) {

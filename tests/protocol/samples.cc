@@ -115,6 +115,9 @@ std::vector<Sample> samples() {
   add("adopt", FrameKind::kAdopt, Adopt{Lsn{0x4000}});
   add("history", FrameKind::kHistory, History{TimelineId{2}, 41, 0, "1\t0/1900000\tno recovery target specified\n"});
   add("policy", FrameKind::kPolicy, policy());
+  PolicyUpdate marked = policy();
+  marked.not_held = {{Lsn{0x3000}, Lsn{0x4000}}, {Lsn{0x5000}, Lsn{UINT64_MAX}}};
+  add("policy_not_held", FrameKind::kPolicy, marked);
   add("bye", FrameKind::kBye, Bye{"shutting down"});
   return all;
 }

@@ -89,6 +89,27 @@ std::expected<std::size_t, Error> check_segments(const std::filesystem::path& di
   return count;
 }
 
+struct Failed {
+  Error error;
+  int number;
+};
+
+std::optional<Failed> replace(const std::filesystem::path& path, std::span<const std::byte> content) {
+  const auto failed = [](const std::string& what, const std::filesystem::path& where, int problem) {
+    return Failed{storage_error(what, where, problem).error(), problem};
+  };
+  const std::filesystem::path fresh = path.string() + ".new";
+  if (const int problem = write_new_file(fresh, content); problem != 0) {
+    ::unlink(fresh.c_str());
+    return failed("cannot write durably", fresh, problem);
+  }
+  if (::rename(fresh.c_str(), path.c_str()) != 0)
+    return failed("cannot rename to " + path.filename().string(), fresh, errno);
+  if (const int problem = sync_directory(path.parent_path()); problem != 0)
+    return failed("cannot sync the directory", path.parent_path(), problem);
+  return std::nullopt;
+}
+
 }  // namespace
 
 int sync_directory(const std::filesystem::path& directory) {
@@ -100,16 +121,16 @@ int sync_directory(const std::filesystem::path& directory) {
 }
 
 std::expected<void, Error> durable_replace(const std::filesystem::path& path, std::span<const std::byte> content) {
-  const std::filesystem::path fresh = path.string() + ".new";
-  if (const int problem = write_new_file(fresh, content); problem != 0) {
-    ::unlink(fresh.c_str());
-    return storage_error("cannot write durably", fresh, problem);
-  }
-  if (::rename(fresh.c_str(), path.c_str()) != 0)
-    return storage_error("cannot rename to " + path.filename().string(), fresh, errno);
-  if (const int problem = sync_directory(path.parent_path()); problem != 0)
-    return storage_error("cannot sync the directory", path.parent_path(), problem);
+  const auto failed = replace(path, content);
+  if (failed) return std::unexpected(failed->error);
   return {};
+}
+
+std::expected<bool, Error> durable_replace_if_room(const std::filesystem::path& path,
+                                                   std::span<const std::byte> content) {
+  const auto failed = replace(path, content);
+  if (failed && failed->number != ENOSPC && failed->number != EDQUOT) return std::unexpected(failed->error);
+  return !failed;
 }
 
 std::expected<std::vector<std::byte>, Error> read_file(const std::filesystem::path& path) {
@@ -134,6 +155,14 @@ std::expected<std::vector<std::byte>, Error> read_file(const std::filesystem::pa
   return content;
 }
 
+std::expected<std::vector<std::byte>, Error> read_durable(const std::filesystem::path& path) {
+  auto content = read_file(path);
+  if (!content) return content;
+  if (const int problem = sync_directory(path.parent_path()); problem != 0)
+    return storage_error("cannot make the directory of the file durable", path, problem);
+  return content;
+}
+
 std::expected<void, Error> check_wal_directory(const std::filesystem::path& directory, SegmentLayout layout) {
   const auto count = check_segments(directory, layout, "the server's pg_wal",
                                     "check that this is the WAL directory of this cluster (SHOW wal_segment_size)");
@@ -143,12 +172,13 @@ std::expected<void, Error> check_wal_directory(const std::filesystem::path& dire
   return {};
 }
 
-std::expected<void, Error> check_replica_directory(const std::filesystem::path& directory, SegmentLayout layout) {
+std::expected<void, Error> check_replica_directory(const std::filesystem::path& directory, SegmentLayout layout,
+                                                   LogUse use) {
   const auto count = check_segments(directory, layout, "the replica's directory",
                                     "it was truncated or comes from elsewhere: copy the segment of this name from the "
                                     "primary's pg_wal, or make the replica anew with init-standby");
   if (!count) return std::unexpected(count.error());
-  if (::faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
+  if (use == LogUse::kWrite && ::faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
     return directory_error(std::string("the directory is not writable for this user: ") + std::strerror(errno),
                            directory, "give it to the user that runs the daemon");
   return {};

@@ -17,16 +17,25 @@ namespace slipstream::wal::io {
 
 // Replaces `path` with `content` so that after a crash it is the old or the new file, whole. Errors: kStorage.
 std::expected<void, Error> durable_replace(const std::filesystem::path& path, std::span<const std::byte> content);
+// The same for who can wait: false when the file system is full; what was there before stays, or its replacement is not
+// known to be durable yet. To be repeated.
+std::expected<bool, Error> durable_replace_if_room(const std::filesystem::path& path,
+                                                   std::span<const std::byte> content);
 std::expected<std::vector<std::byte>, Error> read_file(const std::filesystem::path& path);
+// What durable_replace() put there, and only after its name is durable too: a process that was killed just after
+// renaming leaves a file that can be read but that a power cut would take back.
+std::expected<std::vector<std::byte>, Error> read_durable(const std::filesystem::path& path);
 
 // Makes the names in a directory durable. 0, or an errno.
 int sync_directory(const std::filesystem::path& directory);
 
 // The server's pg_wal, to be read: a directory, readable, with segments, all of this layout's size. Errors: kDirectory.
 std::expected<void, Error> check_wal_directory(const std::filesystem::path& directory, SegmentLayout layout);
-// A replica's own log, to be written: a directory, readable and writable, its segments (if any) of this layout's size.
+// A replica's log: a directory, readable, its segments (if any) of this layout's size; one's own to be written, too.
 // Errors: kDirectory.
-std::expected<void, Error> check_replica_directory(const std::filesystem::path& directory, SegmentLayout layout);
+enum class LogUse : std::uint8_t { kRead, kWrite };
+std::expected<void, Error> check_replica_directory(const std::filesystem::path& directory, SegmentLayout layout,
+                                                   LogUse use = LogUse::kWrite);
 
 struct SegmentFile {
   TimelineId timeline;

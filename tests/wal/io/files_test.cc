@@ -46,6 +46,18 @@ TEST(DurableReplace, KeepsTheOldFileAndSaysWhyWhenItCannotWriteTheNew) {
   EXPECT_NE(missing.error().what.find("No such file"), std::string::npos) << missing.error().message();
 }
 
+TEST(DurableReplaceIfRoom, SaysThatItWasDoneAndTakesNoOtherFailureForAFullDisk) {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / "state";
+  const auto kept = durable_replace_if_room(path, bytes_of("content"));
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_TRUE(*kept);
+  EXPECT_TRUE(std::ranges::equal(*read_file(path), bytes_of("content")));
+  const auto missing = durable_replace_if_room(directory.path() / "not there" / "state", bytes_of("x"));
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().code, ExitCode::kStorage);
+}
+
 TEST(ReadFile, NamesTheFileThatIsNotThere) {
   const auto read = read_file("/var/tmp/slipstream-is-not-here");
   ASSERT_FALSE(read.has_value());
