@@ -40,9 +40,10 @@ bool holds_invariants(const Ledger& ledger) {
 }
 
 std::unexpected<Error> refused(std::string what, const std::string& where) {
-  return std::unexpected(Error{ExitCode::kDirectory, "the ledger " + std::move(what), where,
-                               "remove this file: the daemon makes it anew from the segment of that name, which nothing "
-                               "vouches for until then but its records' own checksums"});
+  return std::unexpected(
+      Error{ExitCode::kDirectory, "the ledger " + std::move(what), where,
+            "remove this file: the daemon makes it anew from the segment of that name, which nothing "
+            "vouches for until then but its records' own checksums"});
 }
 
 }  // namespace

@@ -18,7 +18,6 @@ def a_third_replica_joins_under_load():
             sql("CREATE TABLE filler AS SELECT repeat('x', 800) FROM generate_series(1, 3000)")
             sql("DROP TABLE filler")
             sql("CHECKPOINT")
-        check(sql(f"SELECT (SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'slipstream') - ({joining}) > 4000000") == "t", "the daemon's own slot has moved on by megabytes")
         cluster.start_daemon("c")
         cluster.standbys["c"].start(wait=False)
         cluster.wait_streaming(timeout=60)

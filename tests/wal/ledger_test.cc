@@ -159,14 +159,15 @@ TEST(Ledger, RefusesBlocksThatAreNotThoseOfOneSegmentWhateverTheChecksumSays) {
   ASSERT_TRUE(decode_ledger(sealed(file), "ledger").has_value());
   expect_refused(with(file, kBodyAt + 4, std::uint32_t{3}), "3 entries in");
   expect_refused(with(file, kBodyAt + 4, std::uint32_t{0xffffffff}), "4294967295 entries in");
-  expect_refused(with(file, kBodyAt + 8, std::uint64_t{5 * kMiB + 8192}), why);   // No segment's begin.
-  expect_refused(with(file, kBodyAt + 16, std::uint64_t{5 * kMiB}), why);         // An empty segment.
-  expect_refused(with(file, kBodyAt + 16, std::uint64_t{4 * kMiB}), why);         // It ends before it begins.
-  expect_refused(with(file, kBodyAt + 16, std::uint64_t{6 * kMiB + 1}), why);     // No segment's size.
-  expect_refused(with(file, kFirstEntryAt, std::uint64_t{4 * kMiB}), why);        // Begins before the segment.
-  expect_refused(with(file, kFirstEntryAt + 8, std::uint64_t{5 * kMiB}), why);    // An empty block.
-  expect_refused(with(file, kFirstEntryAt + 8, std::uint64_t{5 * kMiB + 8}), why);              // A gap behind it.
-  expect_refused(with(file, kFirstEntryAt + 8, std::uint64_t{5 * kMiB + 2 * kBlockBytes}), why);  // Longer than a block.
+  expect_refused(with(file, kBodyAt + 8, std::uint64_t{5 * kMiB + 8192}), why);     // No segment's begin.
+  expect_refused(with(file, kBodyAt + 16, std::uint64_t{5 * kMiB}), why);           // An empty segment.
+  expect_refused(with(file, kBodyAt + 16, std::uint64_t{4 * kMiB}), why);           // It ends before it begins.
+  expect_refused(with(file, kBodyAt + 16, std::uint64_t{6 * kMiB + 1}), why);       // No segment's size.
+  expect_refused(with(file, kFirstEntryAt, std::uint64_t{4 * kMiB}), why);          // Begins before the segment.
+  expect_refused(with(file, kFirstEntryAt + 8, std::uint64_t{5 * kMiB}), why);      // An empty block.
+  expect_refused(with(file, kFirstEntryAt + 8, std::uint64_t{5 * kMiB + 8}), why);  // A gap behind it.
+  expect_refused(with(file, kFirstEntryAt + 8, std::uint64_t{5 * kMiB + 2 * kBlockBytes}),
+                 why);  // Longer than a block.
   const Bytes none = [&] {
     Bytes empty(file.begin(), file.begin() + kFirstEntryAt);
     empty.resize(empty.size() + kDigestBytes);

@@ -134,7 +134,8 @@ std::expected<void, Error> make_ledger_directory(const std::filesystem::path& di
   if (const int problem = sync_directory(directory.parent_path()); problem != 0)
     return storage_error("cannot sync the directory", directory.parent_path(), problem);
   std::error_code problem;
-  for (std::filesystem::directory_iterator each(directory, problem), end; !problem && each != end; each.increment(problem))
+  for (std::filesystem::directory_iterator each(directory, problem), end; !problem && each != end;
+       each.increment(problem))
     if (each->path().extension() == ".new") ::unlink(each->path().c_str());
   if (problem) return storage_error("cannot read the directory", directory, problem.value());
   return {};

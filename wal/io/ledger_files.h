@@ -20,12 +20,13 @@ constexpr std::size_t kLedgerPieceBytes = 1u << 20;  // Read at a time: a whole 
 
 enum class LedgerReading : std::uint8_t {
   kLeaveCache,   // What was not in the page cache is not there afterwards either. Right behind any writer.
-  kFromStorage,  // Past the page cache where the file system can (O_DIRECT): damage on the disk shows. No writer meanwhile.
+  kFromStorage,  // Past the page cache where the file system can (O_DIRECT): damage on the disk shows. No writer
+                 // meanwhile.
 };
 
-// The ledger of a segment as its file is now. `go_on` is asked after each piece; false ends it. Nothing: it was ended so,
-// or the file lost its name before the last byte was read (PostgreSQL recycles segments by renaming them), so that the
-// bytes may be another segment's. Errors: kStorage (cannot be read), kDirectory (it is too short).
+// The ledger of a segment as its file is now. `go_on` is asked after each piece; false ends it. Nothing: it was ended
+// so, or the file lost its name before the last byte was read (PostgreSQL recycles segments by renaming them), so that
+// the bytes may be another segment's. Errors: kStorage (cannot be read), kDirectory (it is too short).
 std::expected<std::optional<Ledger>, Error> digest_segment(const SegmentFile& segment, SegmentLayout layout,
                                                            LedgerReading reading,
                                                            const std::function<bool()>& go_on = {});
@@ -49,8 +50,8 @@ struct SegmentCheck {
 std::expected<SegmentCheck, Error> check_segment(const SegmentFile& segment, SegmentLayout layout,
                                                  const Ledger& ledger);
 
-// Durably removes the ledgers of segments that do not end at or below `end`: before their bytes change. Returns how many.
-// Errors: kStorage.
+// Durably removes the ledgers of segments that do not end at or below `end`: before their bytes change. Returns how
+// many. Errors: kStorage.
 std::expected<std::size_t, Error> remove_ledgers_beyond(const std::filesystem::path& directory, SegmentLayout layout,
                                                         Lsn end);
 

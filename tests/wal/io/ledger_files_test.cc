@@ -139,7 +139,8 @@ TEST_F(LedgerFiles, DiscardsWhatItReadFromASegmentThatIsRecycledMeanwhile) {
   // Another file under the name: as if the segment had been restored meanwhile.
   std::filesystem::rename(later, segment_.path);
   made = digest_segment(segment_, kLayout, LedgerReading::kLeaveCache, [&] {
-    if (pieces++ == 4) std::filesystem::rename(segment_.path, later), make_segment(directory_.path(), kLayout, kNumber, kTimeline, 7);
+    if (pieces++ == 4)
+      std::filesystem::rename(segment_.path, later), make_segment(directory_.path(), kLayout, kNumber, kTimeline, 7);
     return true;
   });
   ASSERT_TRUE(made.has_value());
