@@ -30,6 +30,9 @@ class SpscRing {
     return true;
   }
 
+  // Producer. Whether the consumer has taken everything.
+  bool all_taken() const { return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_relaxed); }
+
   // Consumer. False when empty.
   bool pop(T& out) {
     const std::size_t head = head_.load(std::memory_order_relaxed);

@@ -25,7 +25,8 @@ namespace {
 
 constexpr std::uint16_t kDescriptors = 1024;  // A direction.
 constexpr int kFlushTries = 4;
-constexpr Duration kLinkPollPeriod = milliseconds(100), kLinkDownPollPeriod = milliseconds(5);
+// A link whose packets come is up; looking costs memif's data thread a moment, and milliseconds where the interrupt thread has to wait for a core.
+constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100), kLinkDownPollPeriod = milliseconds(5);
 constexpr Duration kConnectPeriod = milliseconds(500);  // For a handshake to finish before another attempt.
 constexpr Duration kStalled = seconds(1);
 constexpr std::uint32_t kMtuMin = 1436, kMtuMax = 9600;  // A control frame with its headers; what NICs take.
@@ -182,9 +183,14 @@ void Device::connect(Instant now) {
 
 void Device::poll_link(Instant now) {
   if (now - link_polled_ < (is_up_ ? kLinkPollPeriod : kLinkDownPollPeriod)) return;
+  const bool heard = std::exchange(heard_, false);
+  if (is_up_ && heard && now - link_looked_at_ < kLinkHeardPollPeriod) {
+    link_polled_ = now;
+    return;
+  }
   ControlGate& gate = ControlGate::instance();
   if (is_memif_ && !gate.is_held()) return;
-  link_polled_ = now;
+  link_polled_ = link_looked_at_ = now;
   const bool was_up = is_up_;
   is_up_ = has_link();
   if (was_up && !is_up_) ++counters_.link_losses;
@@ -205,6 +211,7 @@ std::size_t Device::receive(std::span<std::span<const std::byte>> packets) {
   const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(kBurst, packets.size()));
   if (room == 0 || !is_usable()) return 0;
   received_count_ = rte_eth_rx_burst(port_, 0, received_.data(), room);
+  heard_ = heard_ || received_count_ > 0;
   for (std::uint16_t i = 0; i < received_count_; ++i) {
     const rte_mbuf* packet = received_[i];
     const bool whole = packet->nb_segs == 1;  // A chained one is longer than any of ours.

@@ -94,7 +94,8 @@ class Device {
   MacAddress mac_{};
   std::unique_ptr<MemifServerProbe> server_;  // A memif client's.
   std::unique_ptr<Doorbell> doorbell_;        // memif's.
-  Instant link_polled_{};
+  Instant link_polled_{}, link_looked_at_{};
+  bool heard_ = false;  // Packets came since link_polled_.
   Instant connected_{};      // When connecting last began.
   Instant stalled_since_{};  // 0: not stalled.
   std::array<rte_mbuf*, kQueueMax> queue_{};

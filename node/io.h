@@ -157,6 +157,7 @@ struct StandbyReply {
   Lsn write;
   Lsn flush;
   Lsn apply;
+  bool prompt = true;  // Somebody may wait for `apply`; otherwise it is told along with the next ack.
 };
 struct StandbyLost {};
 using StandbyEvent = std::variant<StandbyConnected, StandbyReply, StandbyFeedback, StandbyLost>;

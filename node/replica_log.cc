@@ -41,13 +41,13 @@ std::optional<WriteOp> ReplicaLog::next_write(Instant now) {
   Lsn end = std::min(received_end_, Lsn{align_down(begin, kWriteBytesMax).value + kWriteBytesMax});
   if (align_down(end, kBlock) > begin) end = align_down(end, kBlock);
   if (touches(begin, end)) return std::nullopt;
-  return start({submitted_end_, end});
+  return start({submitted_end_, end}, now);
 }
 
-WriteOp ReplicaLog::start(LsnRange range) {
+WriteOp ReplicaLog::start(LsnRange range, Instant now) {
   const auto it = std::ranges::find(writes_, false, &Write::busy);
   CHECK(it != writes_.end());
-  *it = {true, false, range};
+  *it = {true, false, range, now};
   submitted_end_ = range.end;
   const auto operation = first_operation_ + static_cast<std::uint32_t>(it - writes_.begin());
   const Lsn begin = align_down(range.begin, kBlock);
@@ -69,6 +69,7 @@ void ReplicaLog::on_written(std::uint32_t operation, DiskStatus status, Instant 
     return;
   }
   write.done = true;
+  write_time_.ns += ((now - write.begun).ns - write_time_.ns) / 8;
   advance();
 }
 

@@ -42,6 +42,8 @@ class ReplicaLog {
   Lsn fault_at() const { return scanner_.scanned_end(); }
   std::uint16_t page_magic() const { return scanner_.page_magic(); }
   bool no_space() const { return no_space_; }
+  // How long writes take lately; long while none has ended.
+  Duration write_time() const { return write_time_; }
   Instant retry_at() const { return no_space_ ? retry_at_ : kNever; }
 
  private:
@@ -49,13 +51,14 @@ class ReplicaLog {
     bool busy = false;
     bool done = false;
     LsnRange range{};  // Of received bytes.
+    Instant begun{};
   };
   std::size_t under_way() const;
   bool touches(Lsn begin, Lsn end) const;
   std::span<std::byte> memory(LsnRange range) const {
     return ring_.subspan(range.begin.value & (ring_.size() - 1), range.size().value);
   }
-  WriteOp start(LsnRange range);
+  WriteOp start(LsnRange range, Instant now);
   void advance();
 
   std::span<std::byte> ring_;
@@ -68,6 +71,7 @@ class ReplicaLog {
   alignas(kBlock) std::array<std::byte, kBlock> tail_{};  // The last, partly filled block, zeros behind.
   bool no_space_ = false;
   Instant retry_at_{};
+  Duration write_time_ = seconds(1);
 };
 
 }  // namespace slipstream::node

@@ -59,6 +59,7 @@ void ReplicaNode::on_standby(const StandbyEvent& event, Instant) {
     n.standby_applied = std::max(n.standby_applied, reply->apply);
     n.standby_flushed = std::max(n.standby_flushed, reply->flush);
     n.raise_final();
+    if (reply->prompt && n.applied_end() > n.told.applied) n.ack_wanted = true;
   } else if (const auto* feedback = std::get_if<StandbyFeedback>(&event)) {
     n.standby_feedback = *feedback;
   } else {
@@ -140,7 +141,7 @@ Instant ReplicaNode::deadline() const {
   const Impl& n = *impl_;
   Instant at = n.log.retry_at();
   if (n.positions_moved()) at = std::min(at, n.last_persist + kPersistInterval);
-  if (n.receiver) at = std::min({at, n.receiver->deadline(), n.repeat_at, n.last_ack + n.options.heartbeat});
+  if (n.receiver) at = std::min({at, n.receiver->deadline(n.hold()), n.repeat_at, n.last_ack + n.options.heartbeat});
   return at;
 }
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
+#include <utility>
 
 namespace slipstream::postgres {
 namespace {
@@ -17,6 +18,8 @@ constexpr std::size_t kConnectionsMax = 64;  // and here it is closed at once.
 constexpr Duration kLastWords = seconds(1);  // How long a client may take to read why it was disconnected.
 constexpr Duration kViewAge = milliseconds(100);
 constexpr Duration kRetryEvents = milliseconds(2);
+// What a walreceiver says whenever it has written or flushed wakes the data thread only if that did not look by itself: nobody waits for it, and commits would pay for the wake-up.
+constexpr Duration kReplyHeld = milliseconds(3);
 constexpr int kPiecesPerTurn = 8;  // A reader's share of a turn while others wait.
 
 Instant monotonic() {
@@ -98,7 +101,7 @@ void FeedServer::Loop::turn(Instant now) {
   for (const auto& connection : connections_) serve(*connection, now);
   follow_standby();
   std::erase_if(connections_, [&](const auto& connection) { return over(*connection, now); });
-  pass_events();
+  pass_events(now);
   publish(now);
 }
 
@@ -164,6 +167,7 @@ void FeedServer::Loop::wait(Instant now) {
     until = connection->busy ? now : std::min(until, session.deadline());
   }
   if (!waiting_.empty()) until = std::min(until, now + kRetryEvents);
+  until = std::min(until, wake_at_);
   if (view_stale_) until = std::min(until, published_at_ + kViewAge);
   sleeping_ = true;
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -191,7 +195,8 @@ void FeedServer::Loop::say_goodbye() {
   follow_standby();
   connections_.clear();
   polled_.clear();
-  pass_events();
+  urgent_ = true;
+  pass_events(monotonic());
 }
 
 // ---- The standby, for the data thread
@@ -220,10 +225,12 @@ void FeedServer::Loop::follow_standby() {
 void FeedServer::Loop::tell_reply(const FeedSession& session) {
   const auto& status = session.status();
   standby_needs_ = session.needed_from();
-  const bool same = !status || (standby_status_ && standby_status_->write == status->write && standby_status_->flush == status->flush && standby_status_->apply == status->apply);
-  if (same) return;
+  if (!status) return;
+  const bool prompt = std::exchange(standby_prompt_replies_, session.prompt_replies()) != session.prompt_replies();
+  const bool same = standby_status_ && standby_status_->write == status->write && standby_status_->flush == status->flush && standby_status_->apply == status->apply;
+  if (same && !prompt) return;
   standby_status_ = status;
-  tell(node::StandbyReply{status->write, status->flush, status->apply});
+  tell(node::StandbyReply{status->write, status->flush, status->apply, prompt});
 }
 
 void FeedServer::Loop::tell_feedback(const FeedSession& session) {
@@ -238,12 +245,17 @@ void FeedServer::Loop::tell_feedback(const FeedSession& session) {
 
 void FeedServer::Loop::tell(node::StandbyEvent event) {
   view_stale_ = true;
+  auto* const reply = std::get_if<node::StandbyReply>(&event);
+  if (!reply || reply->prompt) urgent_ = true;
   // While the data thread does not take them, only the news are kept: the latest reply and feedback, and nobody who came and went meanwhile.
   const auto replaceable = [](const node::StandbyEvent& each) { return std::holds_alternative<node::StandbyReply>(each) || std::holds_alternative<node::StandbyFeedback>(each); };
   if (replaceable(event)) {
     auto at = waiting_.end();
     while (at != waiting_.begin() && replaceable(*std::prev(at)) && std::prev(at)->index() != event.index()) --at;
-    if (at != waiting_.begin() && std::prev(at)->index() == event.index()) waiting_.erase(std::prev(at));
+    if (at != waiting_.begin() && std::prev(at)->index() == event.index()) {
+      if (reply) reply->prompt |= std::get<node::StandbyReply>(*std::prev(at)).prompt;
+      waiting_.erase(std::prev(at));
+    }
   }
   if (std::holds_alternative<node::StandbyLost>(event)) {
     const auto came = std::ranges::find_if(waiting_, [](const auto& each) { return std::holds_alternative<node::StandbyConnected>(each); });
@@ -254,13 +266,15 @@ void FeedServer::Loop::tell(node::StandbyEvent event) {
   waiting_.push_back(std::move(event));
 }
 
-void FeedServer::Loop::pass_events() {
-  bool passed = false;
+void FeedServer::Loop::pass_events(Instant now) {
   while (!waiting_.empty() && events_.push(std::move(waiting_.front()))) {
     waiting_.pop_front();
-    passed = true;
+    if (wake_at_ == kNever) wake_at_ = now + kReplyHeld;
   }
-  if (passed && options_.wake) options_.wake();
+  if (wake_at_ == kNever || (!urgent_ && now < wake_at_)) return;
+  if (options_.wake && !events_.all_taken()) options_.wake();
+  wake_at_ = kNever;
+  urgent_ = !waiting_.empty();
 }
 
 void FeedServer::Loop::publish(Instant now) {

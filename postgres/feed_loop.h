@@ -65,7 +65,7 @@ class FeedServer::Loop {
   void tell_reply(const FeedSession& session);
   void tell_feedback(const FeedSession& session);
   void tell(node::StandbyEvent event);
-  void pass_events();
+  void pass_events(Instant now);
   void publish(Instant now);
   void ring_bell();
 
@@ -86,7 +86,10 @@ class FeedServer::Loop {
   std::optional<StandbyStatus> standby_status_;
   node::StandbyFeedback standby_feedback_;
   Lsn standby_needs_{UINT64_MAX};
+  std::uint64_t standby_prompt_replies_ = 0;
   std::deque<node::StandbyEvent> waiting_;  // For room in events_.
+  bool urgent_ = false;                     // Something was told that the data thread should see at once,
+  Instant wake_at_ = kNever;                // and the rest then.
   std::string refused_start_;
   Instant published_at_{};
   bool view_stale_ = true;

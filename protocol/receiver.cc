@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/digest.h"
 
@@ -83,7 +84,7 @@ Verdict Receiver::on_data(const FrameHeader& header, const Data& data, Instant n
   arrived_.insert(range);
   counters_.bytes_received += range.size().value - old_bytes;
   counters_.bytes_duplicate += old_bytes;
-  ack_wanted_ = true;
+  if (!std::exchange(news_, true)) news_since_ = now;
   raise_sent_end(range.begin, now);
   if (range.begin < sent_end_) close_gaps(range, header.sent_at, now);
   sent_end_ = std::max(sent_end_, range.end);
@@ -195,7 +196,7 @@ void Receiver::fill_ack(Ack& ack, Instant now) {
   ack.echo_flushed_end = flushed_end_;
   ack.echo_confirmed_end = confirmed_end_;
   ack.missing_count = 0;
-  ack_wanted_ = false;
+  ack_wanted_ = news_ = false;
   if (gap_due_ > now) return;
   for (Gap& gap : gaps_) {
     if (ack.missing_count == kMissingMax) break;

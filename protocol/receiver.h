@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -46,11 +47,15 @@ class Receiver {
   Lsn sent_end() const { return sent_end_; }  // Highest position known to have been sent.
 
   // Acks. Due when something arrived or a gap's time has come; the node fills the rest of the Ack and asks on its own
-  // account when other ends move.
-  bool ack_due(Instant now) const { return ack_wanted_ || gap_due_ <= now; }
+  // account when other ends move. That new bytes have arrived may be held back for `hold`, so that one ack tells more.
+  bool ack_due(Instant now, Duration hold = {}) const {
+    return ack_wanted_ || gap_due_ <= now || (news_ && now >= news_since_ + hold);
+  }
   // Sets received_end, window_end, echo fields and the missing ranges whose time has come.
   void fill_ack(Ack& ack, Instant now);
-  Instant deadline() const { return gap_due_; }
+  Instant deadline(Duration hold = {}) const {
+    return news_ && hold.ns > 0 ? std::min(gap_due_, news_since_ + hold) : gap_due_;
+  }
   const Counters& counters() const { return counters_; }
 
  private:
@@ -91,6 +96,8 @@ class Receiver {
   Instant gap_due_ = kNever;       // The earliest of gaps_.
   Duration reorder_delay_;         // A gap this old is a loss.
   bool ack_wanted_ = false;
+  bool news_ = false;  // Bytes arrived that no ack has told of, the first ones at news_since_.
+  Instant news_since_{};
   std::uint64_t newest_sent_at_ = 0;  // Of the newest frame, for the echo.
   Instant newest_at_;
   Lsn flushed_end_{}, confirmed_end_{};

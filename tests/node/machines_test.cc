@@ -319,6 +319,19 @@ TEST_F(ReplicaLogs, RisesContiguouslyWhateverTheOrderOfWrites) {
   EXPECT_EQ(log.synced_end(), end);
 }
 
+TEST_F(ReplicaLogs, LearnsHowLongWritesTake) {
+  Instant now = kNow;
+  EXPECT_GE(log.write_time(), seconds(1));
+  for (int i = 0; i < 200; ++i) {
+    receive(wal.record(100));
+    const auto write = log.next_write(now);
+    now = now + microseconds(50);
+    log.on_written(write->id, DiskStatus::kOk, now);
+  }
+  EXPECT_LT(log.write_time(), microseconds(60));
+  EXPECT_GT(log.write_time(), microseconds(40));
+}
+
 TEST_F(ReplicaLogs, NeverHasTwoWritesOfOneBlockUnderWay) {
   receive(wal.record(100));
   const auto first = log.next_write(kNow);

@@ -212,6 +212,22 @@ TEST_F(ReceiverTest, OwesAnAckForDataAndForAProbeThatWantsOne) {
   EXPECT_TRUE(receiver.ack_due(now));
 }
 
+TEST_F(ReceiverTest, HoldsNewsBackForAWhileButNothingThatIsMissingOrAskedFor) {
+  constexpr Duration kHold = microseconds(100);
+  give(bytes(0, 10));
+  EXPECT_FALSE(receiver.ack_due(now, kHold));
+  EXPECT_EQ(receiver.deadline(kHold), now + kHold);
+  now = now + microseconds(60);
+  give(bytes(10, 10));
+  EXPECT_EQ(receiver.deadline(kHold), now + microseconds(40));  // From the first that is untold.
+  now = now + microseconds(40);
+  EXPECT_TRUE(receiver.ack_due(now, kHold));
+  (void)ack();
+  give(bytes(20, 10));
+  probe(30);
+  EXPECT_TRUE(receiver.ack_due(now, kHold));
+}
+
 // ---- Gaps
 
 TEST_F(ReceiverTest, AsksForAGapAfterTheReorderDelayAndThenMoreAndMoreSeldom) {
