@@ -87,6 +87,7 @@ Json replica_self_json(const node::ReplicaSelfView& view) {
           {"received_end", to_string(view.received_end)},
           {"synced_end", to_string(view.synced_end)},
           {"durable_end", to_string(view.durable_end)},
+          {"apply_awaited_end", to_string(view.apply_awaited_end)},
           {"final_end", to_string(view.final_end)},
           {"fed_end", to_string(view.fed_end)},
           {"applied_end", to_string(view.applied_end)},

@@ -157,7 +157,6 @@ struct StandbyReply {
   Lsn write;
   Lsn flush;
   Lsn apply;
-  bool prompt = true;  // Somebody may wait for `apply`; otherwise it is told along with the next ack.
 };
 struct StandbyLost {};
 using StandbyEvent = std::variant<StandbyConnected, StandbyReply, StandbyFeedback, StandbyLost>;
@@ -167,6 +166,7 @@ struct Release {
   Lsn fed_end;            // At most min(final_end, durable_end), a record's end.
   Lsn primary_flushed_end;  // For walEnd: the primary's true end as last heard.
   TimelineId timeline;
+  Lsn apply_awaited_end{};  // Somebody waits for having this applied: replies that tell of it are urgent.
   constexpr bool operator==(const Release&) const = default;
 };
 

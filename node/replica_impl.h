@@ -283,7 +283,8 @@ struct ReplicaNode::Impl {
     // A window that only crept open is no news of its own.
     Told compared = now_told;
     if ((now_told.window.value - told.window.value) < ring.size() / 4) compared.window = told.window;
-    if (hold().ns > 0) compared.applied = told.applied;
+    // Nobody waits for it: it goes along with what is durable next.
+    if (hold().ns > 0 && told.applied >= log.apply_awaited_end()) compared.applied = told.applied;
     if (!ack_wanted && !receiver->ack_due(now, hold()) && compared == told && now < repeat_at &&
         now < last_ack + options.heartbeat)
       return false;
@@ -305,7 +306,7 @@ struct ReplicaNode::Impl {
 
   Release release() const {
     const Lsn fed = release_all ? log.durable_end() : std::min(final_end, log.durable_end());
-    return {fed, std::max(primary_flushed, fed), state().timeline};
+    return {fed, std::max(primary_flushed, fed), state().timeline, log.apply_awaited_end()};
   }
 
   void remember_positions(State& s) const {

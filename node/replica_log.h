@@ -37,6 +37,7 @@ class ReplicaLog {
   Lsn received_end() const { return received_end_; }
   Lsn synced_end() const { return synced_end_; }
   Lsn durable_end() const { return durable_end_; }
+  Lsn apply_awaited_end() const { return scanner_.apply_awaited_end(); }
   Lsn last_record_begin() const { return scanner_.record_begin(); }
   wal::ScanFault fault() const { return scanner_.fault(); }
   Lsn fault_at() const { return scanner_.scanned_end(); }

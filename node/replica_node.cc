@@ -59,7 +59,6 @@ void ReplicaNode::on_standby(const StandbyEvent& event, Instant) {
     n.standby_applied = std::max(n.standby_applied, reply->apply);
     n.standby_flushed = std::max(n.standby_flushed, reply->flush);
     n.raise_final();
-    if (reply->prompt && n.applied_end() > n.told.applied) n.ack_wanted = true;
   } else if (const auto* feedback = std::get_if<StandbyFeedback>(&event)) {
     n.standby_feedback = *feedback;
   } else {

@@ -128,6 +128,7 @@ Snapshot ReplicaNode::snapshot(Instant) const {
   view.not_held = marks_beyond(s.not_held, n.log.durable_end()), view.feedback = n.standby_feedback;
   view.log_begin = s.log_begin, view.received_end = n.log.received_end(), view.synced_end = n.log.synced_end(),
   view.durable_end = n.log.durable_end();
+  view.apply_awaited_end = n.log.apply_awaited_end();
   view.final_end = n.final_end, view.fed_end = release().fed_end, view.applied_end = n.applied_end(),
   view.primary_flushed_end = n.primary_flushed;
   view.standby_connected = n.standby_connected, view.standby_ready = s.standby_ready, view.log_only = s.log_only;

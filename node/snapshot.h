@@ -84,6 +84,7 @@ struct ReplicaSelfView {
   Lsn received_end;
   Lsn synced_end;
   Lsn durable_end;
+  Lsn apply_awaited_end;  // Of the last commit at remote_apply seen by this process; 0: none.
   Lsn final_end;
   Lsn fed_end;
   Lsn applied_end;

@@ -18,8 +18,9 @@ constexpr std::size_t kConnectionsMax = 64;  // and here it is closed at once.
 constexpr Duration kLastWords = seconds(1);  // How long a client may take to read why it was disconnected.
 constexpr Duration kViewAge = milliseconds(100);
 constexpr Duration kRetryEvents = milliseconds(2);
-// What a walreceiver says whenever it has written or flushed wakes the data thread only if that did not look by itself: nobody waits for it, and commits would pay for the wake-up.
-constexpr Duration kReplyHeld = milliseconds(3);
+// While nobody waits for what the standby applies, its replies (three for each commit) are read once a while, and wake the data thread only if that did not look by itself: commits
+// would pay for those wake-ups.
+constexpr Duration kReplyUnread = milliseconds(1), kReplyHeld = milliseconds(3);
 constexpr int kPiecesPerTurn = 8;  // A reader's share of a turn while others wait.
 
 Instant monotonic() {
@@ -123,6 +124,7 @@ void FeedServer::Loop::accept_all(Instant now) {
 
 void FeedServer::Loop::read_from(Connection& connection, Instant now) {
   std::byte buffer[16384];
+  connection.read_at = now;
   const ssize_t got = ::recv(connection.fd, buffer, sizeof buffer, 0);
   if (got > 0) connection.session.on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), release_, now);
   else if (got == 0 || (errno != EAGAIN && errno != EINTR)) connection.broken = true;
@@ -162,7 +164,9 @@ void FeedServer::Loop::wait(Instant now) {
   polled_.assign({{socket_.fd(), POLLIN, 0}, {event_, POLLIN, 0}});
   for (const auto& connection : connections_) {
     const FeedSession& session = connection->session;
-    const int wanted = (session.wants_input() ? POLLIN : 0) | (session.output().empty() ? 0 : POLLOUT);
+    const bool unread = connection.get() == standby_ && !apply_is_awaited() && now < connection->read_at + kReplyUnread;
+    if (unread) until = std::min(until, connection->read_at + kReplyUnread);
+    const int wanted = (session.wants_input() && !unread ? POLLIN : 0) | (session.output().empty() ? 0 : POLLOUT);
     polled_.push_back({connection->fd, static_cast<short>(wanted), 0});
     until = connection->busy ? now : std::min(until, session.deadline());
   }
@@ -222,15 +226,17 @@ void FeedServer::Loop::follow_standby() {
   }
 }
 
+bool FeedServer::Loop::apply_is_awaited() const { return !standby_status_ || standby_status_->apply < release_.apply_awaited_end; }
+
 void FeedServer::Loop::tell_reply(const FeedSession& session) {
   const auto& status = session.status();
   standby_needs_ = session.needed_from();
   if (!status) return;
-  const bool prompt = std::exchange(standby_prompt_replies_, session.prompt_replies()) != session.prompt_replies();
   const bool same = standby_status_ && standby_status_->write == status->write && standby_status_->flush == status->flush && standby_status_->apply == status->apply;
-  if (same && !prompt) return;
+  if (same) return;
+  if (apply_is_awaited()) urgent_ = true;
   standby_status_ = status;
-  tell(node::StandbyReply{status->write, status->flush, status->apply, prompt});
+  tell(node::StandbyReply{status->write, status->flush, status->apply});
 }
 
 void FeedServer::Loop::tell_feedback(const FeedSession& session) {
@@ -245,17 +251,13 @@ void FeedServer::Loop::tell_feedback(const FeedSession& session) {
 
 void FeedServer::Loop::tell(node::StandbyEvent event) {
   view_stale_ = true;
-  auto* const reply = std::get_if<node::StandbyReply>(&event);
-  if (!reply || reply->prompt) urgent_ = true;
+  if (!std::holds_alternative<node::StandbyReply>(event)) urgent_ = true;
   // While the data thread does not take them, only the news are kept: the latest reply and feedback, and nobody who came and went meanwhile.
   const auto replaceable = [](const node::StandbyEvent& each) { return std::holds_alternative<node::StandbyReply>(each) || std::holds_alternative<node::StandbyFeedback>(each); };
   if (replaceable(event)) {
     auto at = waiting_.end();
     while (at != waiting_.begin() && replaceable(*std::prev(at)) && std::prev(at)->index() != event.index()) --at;
-    if (at != waiting_.begin() && std::prev(at)->index() == event.index()) {
-      if (reply) reply->prompt |= std::get<node::StandbyReply>(*std::prev(at)).prompt;
-      waiting_.erase(std::prev(at));
-    }
+    if (at != waiting_.begin() && std::prev(at)->index() == event.index()) waiting_.erase(std::prev(at));
   }
   if (std::holds_alternative<node::StandbyLost>(event)) {
     const auto came = std::ranges::find_if(waiting_, [](const auto& each) { return std::holds_alternative<node::StandbyConnected>(each); });
@@ -272,7 +274,7 @@ void FeedServer::Loop::pass_events(Instant now) {
     if (wake_at_ == kNever) wake_at_ = now + kReplyHeld;
   }
   if (wake_at_ == kNever || (!urgent_ && now < wake_at_)) return;
-  if (options_.wake && !events_.all_taken()) options_.wake();
+  if (options_.wake && (urgent_ || !events_.all_taken())) options_.wake();
   wake_at_ = kNever;
   urgent_ = !waiting_.empty();
 }

@@ -45,6 +45,7 @@ class FeedServer::Loop {
     Connection& operator=(const Connection&) = delete;
 
     int fd;
+    Instant read_at{};
     FeedSession session;
     bool broken = false;                  // The client is gone.
     bool busy = false;                    // Has more to send at once.
@@ -62,6 +63,7 @@ class FeedServer::Loop {
   void say_goodbye();
 
   void follow_standby();
+  bool apply_is_awaited() const;
   void tell_reply(const FeedSession& session);
   void tell_feedback(const FeedSession& session);
   void tell(node::StandbyEvent event);
@@ -86,7 +88,6 @@ class FeedServer::Loop {
   std::optional<StandbyStatus> standby_status_;
   node::StandbyFeedback standby_feedback_;
   Lsn standby_needs_{UINT64_MAX};
-  std::uint64_t standby_prompt_replies_ = 0;
   std::deque<node::StandbyEvent> waiting_;  // For room in events_.
   bool urgent_ = false;                     // Something was told that the data thread should see at once,
   Instant wake_at_ = kNever;                // and the rest then.

@@ -17,6 +17,7 @@ class LatestRelease {
     fed_end_.store(release.fed_end.value, std::memory_order_release);
     primary_flushed_end_.store(release.primary_flushed_end.value, std::memory_order_release);
     timeline_.store(release.timeline.value, std::memory_order_release);
+    apply_awaited_end_.store(release.apply_awaited_end.value, std::memory_order_release);
     sequence_.store(sequence + 2, std::memory_order_release);
   }
 
@@ -27,6 +28,7 @@ class LatestRelease {
       out.fed_end.value = fed_end_.load(std::memory_order_acquire);
       out.primary_flushed_end.value = primary_flushed_end_.load(std::memory_order_acquire);
       out.timeline.value = timeline_.load(std::memory_order_acquire);
+      out.apply_awaited_end.value = apply_awaited_end_.load(std::memory_order_acquire);
       if (before % 2 == 0 && sequence_.load(std::memory_order_relaxed) == before) return out;
     }
   }
@@ -34,6 +36,7 @@ class LatestRelease {
  private:
   std::atomic<std::uint64_t> sequence_{0};
   std::atomic<std::uint64_t> fed_end_{0};
+  std::atomic<std::uint64_t> apply_awaited_end_{0};
   std::atomic<std::uint64_t> primary_flushed_end_{0};
   std::atomic<std::uint32_t> timeline_{0};
 };

@@ -164,7 +164,6 @@ void FeedSession::on_copy_data(std::span<const std::byte> message, const node::R
       asks_ = 0;
       ask_at_ = now + milliseconds(10);
     }
-    if (status_ && status_->write == status->write && status_->flush == status->flush) ++prompt_replies_;
     status_ = *status;
     if (status->reply_requested && output().size() < kOutputBytesMax) send_keepalive(release, false, now);
   } else if (const auto feedback = decode_feedback(message)) {

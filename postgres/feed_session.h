@@ -61,9 +61,6 @@ class FeedSession {
   Lsn start() const { return start_; }
   Lsn sent_end() const { return sent_end_; }
   const std::optional<StandbyStatus>& status() const { return status_; }  // Of stream(), also when it has ended.
-  // A walreceiver replies when it has written and when it has flushed. These are its replies beside: when the commits that it received, some perhaps at remote_apply, are applied, or when
-  // asked.
-  std::uint64_t prompt_replies() const { return prompt_replies_; }
   const std::optional<HotStandbyFeedback>& feedback() const { return feedback_; }
   Lsn needed_from() const;                                                // What this stream may ask for again. While streaming.
   const std::string& refused_start() const { return refused_start_; }     // The last START below the log, for people.
@@ -120,7 +117,6 @@ class FeedSession {
   std::optional<wal::TimelineHistory::Ancestor> switch_;  // The stream's end when its timeline has ended: who follows, and from where.
   bool done_sending_ = false, done_receiving_ = false;
   std::optional<StandbyStatus> status_;
-  std::uint64_t prompt_replies_ = 0;
   std::optional<HotStandbyFeedback> feedback_;
   Instant keepalive_at_ = kNever;  // The next one that nothing else is the reason for.
   Instant ask_at_ = kNever;        // When the standby is asked how far its replay is.

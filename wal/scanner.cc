@@ -235,6 +235,7 @@ ScanFault Scanner::check_record_header() {
   body_left_ = length - kRecordHeader;
   crc_ = Crc32c{};
   std::copy_n(held_.begin(), crc_header_.size(), crc_header_.begin());
+  commit_.begin(resource, info);
   is_switch_ = resource == kRmXlog && (info & kInfoMask) == kXlogSwitch;
   if (is_switch_ && length != kRecordHeader) return ScanFault::kRecordLength;
   return ScanFault::kNone;
@@ -243,6 +244,7 @@ ScanFault Scanner::check_record_header() {
 std::size_t Scanner::take_record_body(std::span<const std::byte> bytes) {
   const auto count = static_cast<std::size_t>(std::min<std::uint64_t>({bytes.size(), left_on_page(), body_left_}));
   crc_.add(bytes.first(count));
+  commit_.on_body(bytes.first(count));
   at_ = at_ + ByteCount{count};
   body_left_ -= count;
   if (body_left_ == 0) {
@@ -282,6 +284,7 @@ void Scanner::count_record() {
   ++records_;
   ended_by_switch_ = is_switch_;
   valid_end_ = std::max(valid_end_, at_);
+  if (commit_.awaits_apply()) apply_awaited_end_ = std::max(apply_awaited_end_, at_);
 }
 
 // Padding, a continuation whose record we never saw, or the rest of a switched segment.

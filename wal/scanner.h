@@ -7,6 +7,7 @@
 
 #include "base/lsn.h"
 #include "base/ids.h"
+#include "wal/commit_record.h"
 #include "wal/crc32c.h"
 #include "wal/segment.h"
 
@@ -60,6 +61,7 @@ class Scanner {
   Lsn scanned_end() const { return at_; }  // Next byte wanted; at a fault, where the offending page or record was seen.
   Lsn valid_end() const { return valid_end_; }
   Lsn record_begin() const { return record_begin_; }  // Start of the last complete record (the next one's xl_prev); 0 before the first.
+  Lsn apply_awaited_end() const { return apply_awaited_end_; }  // End of the last commit seen whose client waits for its being applied (commit_record.h).
   std::uint64_t records() const { return records_; }
   Start next_start() const { return ended_by_switch_ ? Start::kSwitched : Start::kRecord; }  // To go on from valid_end() elsewhere.
   ScanFault fault() const { return fault_; }
@@ -85,6 +87,7 @@ class Scanner {
   Lsn at_;
   Lsn valid_end_;
   Lsn record_begin_{};
+  Lsn apply_awaited_end_{};
   std::uint64_t records_ = 0;
   std::uint16_t magic_ = 0;
   ScanFault fault_ = ScanFault::kNone;
@@ -103,6 +106,7 @@ class Scanner {
   std::array<std::byte, 20> crc_header_{};  // The header up to its crc, digested after the body.
   std::uint32_t continuation_ = 0;  // What the page behind a straddling header says remains of the record; 0: it does not straddle.
   std::size_t continued_from_ = 0;  // Bytes of the header before that page.
+  CommitRecord commit_;  // The record being read, if it is one.
   bool is_switch_ = false;
   bool padding_ends_record_ = false;
   bool ended_by_switch_ = false;  // The last complete record was one.

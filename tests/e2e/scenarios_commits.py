@@ -31,9 +31,12 @@ def replay_pauses(cluster, names):
     """remote_apply in its own terms: durable is not enough."""
     for name in names:
         cluster.standbys[name].sql("SELECT pg_wal_replay_pause()")
+    awaited = {name: cluster.status(name)["replica"]["apply_awaited_end"] for name in names}
     check(Commit(cluster, "on").returned(10), f"policy {cluster.policy}: with replay paused a commit at level on returns")
+    check(awaited == {name: cluster.status(name)["replica"]["apply_awaited_end"] for name in names}, "a commit at level on is not taken for one that waits for being applied")
     commit = Commit(cluster, "remote_apply")
     check(not commit.returned(4), f"policy {cluster.policy}: with replay paused a commit at remote_apply waits")
+    check(all(cluster.status(name)["replica"]["apply_awaited_end"] != awaited[name] for name in names), "replicas see that a commit waits for being applied")
     for name in names:
         cluster.standbys[name].sql("SELECT pg_wal_replay_resume()")
     check(commit.returned(20), f"policy {cluster.policy}: with replay resumed it returns")

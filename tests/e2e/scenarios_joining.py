@@ -7,7 +7,7 @@ from scenario import check, identical, scenario
 @scenario
 def a_third_replica_joins_under_load():
     """Its WAL is kept for it from init-standby on, although the others need it no more, until it streams."""
-    with Cluster(replicas=("a", "b", "c"), policy="ANY 1 (a, b)", wal_segsize=1, settings={"min_wal_size": "2MB", "max_wal_size": "4MB"}) as cluster:
+    with Cluster(replicas=("a", "b", "c"), policy="ANY 1 (a, b, c)", wal_segsize=1, settings={"min_wal_size": "2MB", "max_wal_size": "4MB"}) as cluster:
         sql = cluster.primary.sql
         cluster.start(names=("a", "b"))
         load = IdLoad(cluster, clients=4, seconds=25)

@@ -421,16 +421,6 @@ TEST_F(Talk, KeepsTheStandbysRepliesAndFeedback) {
   EXPECT_EQ(session->feedback()->xmin, 735u);
 }
 
-TEST_F(Talk, TellsPromptRepliesFromThoseAfterWritingAndFlushing) {
-  start_up();
-  query("START_REPLICATION 0/100000 TIMELINE 1");
-  reply(Lsn{0x100300}, Lsn{0x100200}, Lsn{0x100100});
-  reply(Lsn{0x100300}, Lsn{0x100300}, Lsn{0x100200});
-  EXPECT_EQ(session->prompt_replies(), 0u);
-  reply(Lsn{0x100300}, Lsn{0x100300}, Lsn{0x100300});
-  EXPECT_EQ(session->prompt_replies(), 1u);
-}
-
 TEST_F(Talk, TakesToolsForReadersAndTheNamedOneForTheStandby) {
   for (const auto& [named, name, expected] : {std::tuple{"", "walreceiver", true}, {"", "pg_receivewal", false}, {"", "pg_basebackup", false}, {"b", "b", true}, {"b", "walreceiver", false}}) {
     context.standby_name = named;
