@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
+#include <string>
 #include <vector>
+
+#include "wal/scanner.h"
 
 namespace slipstream::wal {
 namespace {
@@ -58,6 +63,19 @@ TEST(CommitRecord, ForgetsTheRecordBefore) {
   record.on_body(body(kApplyFeedback));
   record.begin(kRmXact, kCommit | kHasFlags);
   EXPECT_FALSE(record.awaits_apply());
+}
+
+// Commits of one row each at local, remote_apply and on, at the begin of a 1 MiB segment of PostgreSQL 15; the figures are pg_waldump's.
+TEST(CommitRecord, IsFoundInWhatPostgreSQLWrote) {
+  std::ifstream file(SLIPSTREAM_SOURCE_DIR "/tests/golden/wal/postgresql_15_three_levels", std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  ASSERT_FALSE(bytes.empty());
+  Scanner scanner(SegmentLayout(ByteCount{1u << 20}), Lsn{0xA00000}, Scanner::Start::kPage, {});
+  scanner.on_bytes(std::as_bytes(std::span(bytes)));
+  EXPECT_EQ(scanner.fault(), ScanFault::kEnd);
+  EXPECT_EQ(scanner.records(), 8u);
+  EXPECT_EQ(scanner.valid_end(), Lsn{0xA03BF0});
+  EXPECT_EQ(scanner.apply_awaited_end(), Lsn{0xA03480});
 }
 
 }  // namespace
