@@ -7,30 +7,32 @@
 
 #include "base/error.h"
 
-// The subcommands. Each prints its result to standard output, and on failure one Error to standard error, and returns the exit code.
+// The subcommands. Each prints its result to standard output, and on failure one Error to standard error, and returns
+// the exit code.
 namespace slipstream::app {
 
 struct RunArguments {
   std::string config;
-  std::optional<std::uint32_t> claim_term;  // Operator's word that this state directory owns that term from now on (E1).
+  std::optional<std::uint32_t>
+      claim_term;  // Operator's word that this state directory owns that term from now on (E1).
 };
 
 struct InitStandbyArguments {
   std::string config;
-  std::string primary;      // conninfo of the primary
-  std::string pgdata;       // of the standby to be made
+  std::string primary;  // conninfo of the primary
+  std::string pgdata;   // of the standby to be made
   std::string slot = "slipstream";
-  std::string user = "postgres";  // Who runs PostgreSQL's programs when we are root.
-  int port = 0;             // The standby's; 0: as copied.
+  std::string user = "postgres";      // Who runs PostgreSQL's programs when we are root.
+  int port = 0;                       // The standby's; 0: as copied.
   std::vector<std::string> settings;  // name=value for the standby's postgresql.auto.conf
 };
 
 struct FenceArguments {
-  std::string config;       // Of the replica: its daemon, or its directory when that is stopped.
+  std::string config;  // Of the replica: its daemon, or its directory when that is stopped.
   std::string candidate;
   std::optional<std::uint32_t> term;  // Absent: one above the highest promised here.
   bool supersede = false;
-  std::string output;       // File for the evidence; empty: standard output.
+  std::string output;  // File for the evidence; empty: standard output.
 };
 
 struct AdoptLogArguments {

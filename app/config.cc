@@ -104,7 +104,8 @@ void read_port(TomlReader& reader, PortConfig& out) {
 void read_node(TomlReader& reader, NodeConfig& out) {
   reader.required_text("name", out.name);
   read_number(reader, "number", 1, 65534, out.number.value);
-  if (!reader.has("number")) reader.fail("name", "node.number is missing", "give every node a stable number of its own");
+  if (!reader.has("number"))
+    reader.fail("name", "node.number is missing", "give every node a stable number of its own");
   read_role(reader, out.role);
   reader.required_text("address", out.address);
   read_number(reader, "udp_port", 1, 65535, out.udp_port);
@@ -150,11 +151,13 @@ std::optional<Error> check_whole(const Config& config) {
   }
   const auto primaries = std::count_if(config.nodes.begin(), config.nodes.end(),
                                        [](const NodeConfig& node) { return node.role == Role::kPrimary; });
-  if (primaries != 1) return error(fmt::format("there must be exactly one [[node]] with role = \"primary\", not {}", primaries));
+  if (primaries != 1)
+    return error(fmt::format("there must be exactly one [[node]] with role = \"primary\", not {}", primaries));
   if (config.replicas().size() > 8) return error("at most 8 replicas are supported");
   protocol::PolicyUpdate update{UINT64_MAX, config.policy, {}};
   for (const NodeConfig* node : config.replicas()) update.members.push_back({node->name, node->number, {}});
-  if (!protocol::fits(update)) return error("the policy and the replicas' names together are too long for one frame", "use shorter names");
+  if (!protocol::fits(update))
+    return error("the policy and the replicas' names together are too long for one frame", "use shorter names");
   std::vector<ack::Member> members;
   for (const NodeConfig* node : config.replicas()) members.push_back({node->number, node->name});
   if (const auto policy = ack::Policy::parse(config.policy, members); !policy) {
@@ -191,9 +194,15 @@ std::expected<ByteCount, std::string> parse_size(std::string_view text) {
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
   while (unit.starts_with(' ')) unit.remove_prefix(1);
-  const int shift = unit.empty() || unit == "B" ? 0 : unit == "kB" ? 10 : unit == "MB" ? 20 : unit == "GB" ? 30 : unit == "TB" ? 40 : -1;
+  const int shift = unit.empty() || unit == "B" ? 0
+                    : unit == "kB"              ? 10
+                    : unit == "MB"              ? 20
+                    : unit == "GB"              ? 30
+                    : unit == "TB"              ? 40
+                                                : -1;
   if (problem != std::errc{} || shift < 0 || (shift > 0 && value >> (63 - shift)))
-    return std::unexpected(fmt::format("\"{}\" is no size; write a whole number and one of B, kB, MB, GB, TB", original));
+    return std::unexpected(
+        fmt::format("\"{}\" is no size; write a whole number and one of B, kB, MB, GB, TB", original));
   return ByteCount{value << shift};
 }
 
@@ -210,8 +219,9 @@ std::expected<Config, Error> parse_config(std::string_view text, const std::stri
     std::string security;
     reader.text("security", security);
     if (security != "plaintext")
-      reader.fail("security", "security must be asked for by name",
-                  "frames are not encrypted in this version: write  security = \"plaintext\"  if the network is yours alone");
+      reader.fail(
+          "security", "security must be asked for by name",
+          "frames are not encrypted in this version: write  security = \"plaintext\"  if the network is yours alone");
     reader.table("policy", [&](TomlReader& sub) { sub.text("commit", config.policy); });
     const bool primary = reader.table("primary", [&](TomlReader& sub) { read_primary(sub, config.primary); });
     const bool replica = reader.table("replica", [&](TomlReader& sub) { read_replica(sub, config.replica); });

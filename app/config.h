@@ -58,21 +58,21 @@ struct FeedConfig {
 };
 
 struct ReplicaConfig {
-  std::string directory;        // Holds wal/ and the state file.
-  std::string standby_conninfo; // The standby beside it: promotion asks it to promote.
-  bool log_only = false;        // Keeps the log, has no standby.
+  std::string directory;                   // Holds wal/ and the state file.
+  std::string standby_conninfo;            // The standby beside it: promotion asks it to promote.
+  bool log_only = false;                   // Keeps the log, has no standby.
   ByteCount keep{std::uint64_t{1} << 30};  // WAL kept at least, beyond what the standby needs.
   FeedConfig feed;
 };
 
 struct RuntimeConfig {
-  std::string hugepages = "auto";  // auto | on | off
-  std::uint32_t memory_mb = 128;   // DPDK's.
-  std::string file_prefix;         // Empty: slipstream-NAME.
-  std::optional<int> core;         // The data thread's; free when absent.
-  std::string idle = "adaptive";   // adaptive | spin
+  std::string hugepages = "auto";           // auto | on | off
+  std::uint32_t memory_mb = 128;            // DPDK's.
+  std::string file_prefix;                  // Empty: slipstream-NAME.
+  std::optional<int> core;                  // The data thread's; free when absent.
+  std::string idle = "adaptive";            // adaptive | spin
   ByteCount ring{std::uint64_t{16} << 20};  // Memory for WAL in flight: a power of two of at least 4 MiB.
-  std::string control_socket;      // Empty: /run/slipstream/NAME.sock
+  std::string control_socket;               // Empty: /run/slipstream/NAME.sock
 };
 
 struct Config {
@@ -91,7 +91,8 @@ struct Config {
   const NodeConfig* primary_node() const;
 };
 
-// Reads and checks a configuration file. Errors (kConfiguration) carry file:line:column and, for unknown keys, the nearest known one.
+// Reads and checks a configuration file. Errors (kConfiguration) carry file:line:column and, for unknown keys, the
+// nearest known one.
 std::expected<Config, Error> load_config(const std::string& path);
 std::expected<Config, Error> parse_config(std::string_view text, const std::string& path);
 

@@ -20,8 +20,10 @@ std::expected<sockaddr_un, Error> socket_address(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return std::unexpected(Error{ExitCode::kConfiguration, fmt::format("a socket's path may have {} characters at most", sizeof address.sun_path - 1),
-                                 path, "set runtime.control_socket to a shorter path"});
+    return std::unexpected(
+        Error{ExitCode::kConfiguration,
+              fmt::format("a socket's path may have {} characters at most", sizeof address.sun_path - 1), path,
+              "set runtime.control_socket to a shorter path"});
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
 }
@@ -50,7 +52,8 @@ bool write_all(int fd, std::string_view text) {
 }
 
 Json to_json(const Error& error) {
-  return {{"code", static_cast<int>(error.code)}, {"what", error.what}, {"where", error.where}, {"remedy", error.remedy}};
+  return {
+      {"code", static_cast<int>(error.code)}, {"what", error.what}, {"where", error.where}, {"remedy", error.remedy}};
 }
 
 }  // namespace
@@ -66,8 +69,8 @@ std::expected<std::unique_ptr<ControlServer>, Error> ControlServer::start(const 
   const int bound = bind(fd, reinterpret_cast<const sockaddr*>(&*address), sizeof *address);
   umask(before);
   if (bound != 0 || listen(fd, 8) != 0) {
-    const Error error{ExitCode::kConfiguration, fmt::format("cannot open the control socket: {}", std::strerror(errno)), path,
-                      "set runtime.control_socket to a place this user may write to"};
+    const Error error{ExitCode::kConfiguration, fmt::format("cannot open the control socket: {}", std::strerror(errno)),
+                      path, "set runtime.control_socket to a place this user may write to"};
     close(fd);
     return std::unexpected(error);
   }
@@ -100,7 +103,8 @@ void ControlServer::answer(int client) {
   if (!read_line(client, line, 5000)) return;
   const Json request = Json::parse(line, nullptr, false);
   Json reply;
-  if (request.is_discarded() || !request.is_object() || !request.contains("command") || !request["command"].is_string()) {
+  if (request.is_discarded() || !request.is_object() || !request.contains("command") ||
+      !request["command"].is_string()) {
     reply["error"] = to_json({ExitCode::kUsage, "not a request: one JSON object with a \"command\" a line", path_, ""});
   } else if (const auto result = handler_(request)) {
     reply["ok"] = *result;
@@ -116,7 +120,8 @@ std::expected<Json, Error> control_call(const std::string& path, const Json& req
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const auto fail = [&](const std::string& what) {
     close(fd);
-    return std::unexpected(Error{ExitCode::kUnreachable, what, path, "is the daemon running? start it with: slipstream run -c FILE"});
+    return std::unexpected(
+        Error{ExitCode::kUnreachable, what, path, "is the daemon running? start it with: slipstream run -c FILE"});
   };
   if (connect(fd, reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
     return fail(fmt::format("the daemon's control socket does not answer: {}", std::strerror(errno)));

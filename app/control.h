@@ -15,8 +15,9 @@ namespace slipstream::app {
 
 using Json = nlohmann::ordered_json;
 
-// The daemon's local control socket: one JSON object a line in, one out ({"ok": …} or {"error": {code, what, where, remedy}}). Mode 0600, so only
-// the daemon's user and root reach it. One thread; a client that says nothing for 5 s is dropped.
+// The daemon's local control socket: one JSON object a line in, one out ({"ok": …} or {"error": {code, what, where,
+// remedy}}). Mode 0600, so only the daemon's user and root reach it. One thread; a client that says nothing for 5 s is
+// dropped.
 class ControlServer {
  public:
   using Handler = std::function<std::expected<Json, Error>(const Json& request)>;

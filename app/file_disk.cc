@@ -20,16 +20,23 @@ wal::TimelineHistory history_of(TimelineId timeline, const std::string& content)
 }
 
 [[noreturn]] void storage_failed(const std::string& what) {
-  spdlog::critical("{}; ending, because what was durable is no longer known. After the storage is well again, start the daemon: it recovers and fetches what is missing", what);
+  spdlog::critical(
+      "{}; ending, because what was durable is no longer known. After the storage is well again, start the daemon: it "
+      "recovers and fetches what is missing",
+      what);
   std::_Exit(static_cast<int>(ExitCode::kStorage));
 }
 
 node::DiskStatus status_of(wal::io::IoStatus status) {
   switch (status) {
-    case wal::io::IoStatus::kOk: return node::DiskStatus::kOk;
-    case wal::io::IoStatus::kMissing: return node::DiskStatus::kMissing;
-    case wal::io::IoStatus::kNoSpace: return node::DiskStatus::kNoSpace;
-    case wal::io::IoStatus::kFailed: return node::DiskStatus::kFailed;
+    case wal::io::IoStatus::kOk:
+      return node::DiskStatus::kOk;
+    case wal::io::IoStatus::kMissing:
+      return node::DiskStatus::kMissing;
+    case wal::io::IoStatus::kNoSpace:
+      return node::DiskStatus::kNoSpace;
+    case wal::io::IoStatus::kFailed:
+      return node::DiskStatus::kFailed;
   }
   return node::DiskStatus::kFailed;
 }
@@ -75,11 +82,16 @@ bool FileDisk::submit_persist(node::PersistOp&& op) {
 
 bool FileDisk::submit_history(node::KeepHistoryOp&& op) {
   const auto bytes = std::as_bytes(std::span(op.content.data(), op.content.size()));
-  queue({op.id, options_.wal_directory / wal::history_file_name(op.timeline), {bytes.begin(), bytes.end()}, op.timeline, op.content});
+  queue({op.id,
+         options_.wal_directory / wal::history_file_name(op.timeline),
+         {bytes.begin(), bytes.end()},
+         op.timeline,
+         op.content});
   return true;
 }
 
-// A full disk is waited for: nothing that depends on this content is told to anybody before it is kept. False: stopped before there was room, which leaves what a crash would leave.
+// A full disk is waited for: nothing that depends on this content is told to anybody before it is kept. False: stopped
+// before there was room, which leaves what a crash would leave.
 bool FileDisk::keep(const Slow& slow) {
   while (true) {
     const auto kept = wal::io::durable_replace_if_room(slow.path, slow.content);
@@ -95,7 +107,11 @@ bool FileDisk::keep(const Slow& slow) {
 }
 
 std::string FileDisk::problem() const {
-  return waits_for_room_ ? fmt::format("the disk is full: {} cannot be written; no change of session, policy or term is completed until there is room", options_.state_path.string()) : "";
+  return waits_for_room_ ? fmt::format(
+                               "the disk is full: {} cannot be written; no change of session, policy or term is "
+                               "completed until there is room",
+                               options_.state_path.string())
+                         : "";
 }
 
 void FileDisk::slow_thread() {
@@ -150,7 +166,8 @@ std::size_t FileDisk::complete(std::span<node::DiskDone> done) {
   const std::size_t ended = ring_.reap(std::span(completions).first(std::min(completions.size(), done.size() - count)));
   for (std::size_t i = 0; i < ended; ++i) {
     const bool read = (completions[i].user & wal::io::SegmentReader::kUserMark) != 0;
-    if (const auto each = read ? reader_.on_completion(completions[i]) : writer_->on_completion(completions[i])) add(*each);
+    if (const auto each = read ? reader_.on_completion(completions[i]) : writer_->on_completion(completions[i]))
+      add(*each);
   }
   return count;
 }

@@ -23,13 +23,14 @@ struct FileDiskOptions {
   std::filesystem::path state_path;
   ByteCount segment_size;
   TimelineId timeline;
-  std::string history;    // Of the timeline; empty on timeline 1.
-  bool writes = false;    // A replica's own log.
+  std::string history;  // Of the timeline; empty on timeline 1.
+  bool writes = false;  // A replica's own log.
   std::function<void()> wake;
 };
 
-// The node's disk over real files: segments through one io_uring, the state file and timeline histories through a thread that may wait. A full disk is waited for;
-// any other failed durable write ends the process: what memory says is durable would no longer be true; restart, recover, fetch again.
+// The node's disk over real files: segments through one io_uring, the state file and timeline histories through a
+// thread that may wait. A full disk is waited for; any other failed durable write ends the process: what memory says is
+// durable would no longer be true; restart, recover, fetch again.
 class FileDisk : public node::Disk {
  public:
   explicit FileDisk(FileDiskOptions options);

@@ -19,11 +19,14 @@
 namespace slipstream::app {
 namespace {
 
-Error directory_error(const std::filesystem::path& path, std::string what, std::string remedy) { return {ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)}; }
+Error directory_error(const std::filesystem::path& path, std::string what, std::string remedy) {
+  return {ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)};
+}
 
 std::uint64_t page_magic_of(std::uint32_t server_version_num) {
   for (std::uint32_t magic = 0xD100; magic < 0xD120; ++magic)
-    if (wal::version_of_magic(static_cast<std::uint16_t>(magic)) == std::to_string(server_version_num / 10000)) return magic;
+    if (wal::version_of_magic(static_cast<std::uint16_t>(magic)) == std::to_string(server_version_num / 10000))
+      return magic;
   return 0;
 }
 
@@ -34,37 +37,53 @@ std::string quoted(const std::string& text) {
   return out + "'";
 }
 
-// The standby follows our feed and nothing else. What it copied of the primary's synchronous_standby_names would make its own commits hang after a promotion.
+// The standby follows our feed and nothing else. What it copied of the primary's synchronous_standby_names would make
+// its own commits hang after a promotion.
 std::expected<void, Error> configure_standby(const Config& config, const InitStandbyArguments& arguments) {
   const std::filesystem::path pgdata = arguments.pgdata;
-  const std::string conninfo = fmt::format("host={} port={} application_name={} user={}", config.replica.feed.socket_directory, config.replica.feed.port, config.name, arguments.user);
+  const std::string conninfo =
+      fmt::format("host={} port={} application_name={} user={}", config.replica.feed.socket_directory,
+                  config.replica.feed.port, config.name, arguments.user);
   std::ofstream conf(pgdata / "postgresql.auto.conf", std::ios::app);
-  conf << "# by slipstream init-standby\nprimary_conninfo = " << quoted(conninfo) << "\nprimary_slot_name = ''\nrestore_command = ''\nsynchronous_standby_names = ''\nhot_standby = on\nrecovery_target_timeline = 'latest'\n";
+  conf << "# by slipstream init-standby\nprimary_conninfo = " << quoted(conninfo)
+       << "\nprimary_slot_name = ''\nrestore_command = ''\nsynchronous_standby_names = ''\nhot_standby = "
+          "on\nrecovery_target_timeline = 'latest'\n";
   if (arguments.port != 0) conf << "port = " << arguments.port << "\n";
   for (const std::string& setting : arguments.settings) {
     const auto equals = setting.find('=');
-    if (equals == std::string::npos) return std::unexpected(Error{ExitCode::kUsage, fmt::format("\"{}\" is no name=value", setting), "--set", ""});
+    if (equals == std::string::npos)
+      return std::unexpected(Error{ExitCode::kUsage, fmt::format("\"{}\" is no name=value", setting), "--set", ""});
     conf << setting.substr(0, equals) << " = " << quoted(setting.substr(equals + 1)) << "\n";
   }
   std::ofstream(pgdata / "standby.signal").flush();
   if (geteuid() == 0)
-    if (const passwd* entry = getpwnam(arguments.user.c_str())) (void)!chown((pgdata / "standby.signal").c_str(), entry->pw_uid, entry->pw_gid);
-  if (!conf.flush()) return std::unexpected(directory_error(pgdata, "cannot write postgresql.auto.conf", "check its rights and the disk's free space"));
+    if (const passwd* entry = getpwnam(arguments.user.c_str()))
+      (void)!chown((pgdata / "standby.signal").c_str(), entry->pw_uid, entry->pw_gid);
+  if (!conf.flush())
+    return std::unexpected(
+        directory_error(pgdata, "cannot write postgresql.auto.conf", "check its rights and the disk's free space"));
   return {};
 }
 
 std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
   const auto config = load_config(arguments.config);
   if (!config) return std::unexpected(config.error());
-  if (config->role != Role::kReplica) return std::unexpected(Error{ExitCode::kUsage, "this is a primary's configuration", arguments.config, "give the replica's"});
+  if (config->role != Role::kReplica)
+    return std::unexpected(
+        Error{ExitCode::kUsage, "this is a primary's configuration", arguments.config, "give the replica's"});
   if (config->replica.log_only != arguments.pgdata.empty())
-    return std::unexpected(Error{ExitCode::kUsage, config->replica.log_only ? "a log_only replica has no standby: leave --pgdata out" : "--pgdata is missing", arguments.config, ""});
+    return std::unexpected(Error{
+        ExitCode::kUsage,
+        config->replica.log_only ? "a log_only replica has no standby: leave --pgdata out" : "--pgdata is missing",
+        arguments.config, ""});
   const std::filesystem::path directory = config->replica.directory;
   if (std::filesystem::exists(directory / "state"))
-    return std::unexpected(directory_error(directory, "a replica's log is here already", "to make it anew, stop its daemon and standby and remove this directory and the standby's"));
+    return std::unexpected(
+        directory_error(directory, "a replica's log is here already",
+                        "to make it anew, stop its daemon and standby and remove this directory and the standby's"));
 
-  // A slot of its own keeps the WAL from before the backup on, until the primary's daemon has met the replica and it streams: the log begins at the segment that holds the slot's
-  // position. Repeating this goes on with the same slot.
+  // A slot of its own keeps the WAL from before the backup on, until the primary's daemon has met the replica and it
+  // streams: the log begins at the segment that holds the slot's position. Repeating this goes on with the same slot.
   auto session = postgres::SqlSession::connect(arguments.primary, "slipstream_init");
   if (!session) return std::unexpected(session.error());
   const auto facts = postgres::check_primary(*session);
@@ -73,11 +92,14 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
   if (!restart) return std::unexpected(restart.error());
   const wal::SegmentLayout layout(facts->segment_size);
   const Lsn log_begin = layout.segment_begin(*restart);
-  std::fprintf(stderr, "replica %s: log from %s, system %llu\n", config->name.c_str(), to_string(log_begin).c_str(), static_cast<unsigned long long>(facts->system.value));
+  std::fprintf(stderr, "replica %s: log from %s, system %llu\n", config->name.c_str(), to_string(log_begin).c_str(),
+               static_cast<unsigned long long>(facts->system.value));
 
   if (!config->replica.log_only) {
-    auto backup = run_program({postgres_program("pg_basebackup", facts->server_version_num), "-d", arguments.primary, "-D", arguments.pgdata, "-X", "none", "-c", "fast", "--no-password",
-                               isatty(STDERR_FILENO) ? "--progress" : "--no-sync"}, arguments.user, ExitCode::kDatabase);
+    auto backup = run_program(
+        {postgres_program("pg_basebackup", facts->server_version_num), "-d", arguments.primary, "-D", arguments.pgdata,
+         "-X", "none", "-c", "fast", "--no-password", isatty(STDERR_FILENO) ? "--progress" : "--no-sync"},
+        arguments.user, ExitCode::kDatabase);
     if (!backup) return std::unexpected(backup.error());
     if (auto done = configure_standby(*config, arguments); !done) return std::unexpected(done.error());
   }
@@ -87,7 +109,8 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
   std::filesystem::permissions(directory, std::filesystem::perms::owner_all, problem);
   node::State state;
   state.role = node::State::Role::kReplica;
-  state.system = facts->system, state.segment_size = facts->segment_size, state.timeline = facts->timeline, state.page_magic = page_magic_of(facts->server_version_num);
+  state.system = facts->system, state.segment_size = facts->segment_size, state.timeline = facts->timeline,
+  state.page_magic = page_magic_of(facts->server_version_num);
   state.log_id = LogId{{random_u64(), random_u64()}};
   state.log_begin = state.scan_begin = state.counted_end = state.final_end = log_begin;
   state.log_only = config->replica.log_only;
@@ -95,11 +118,16 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
     const std::string name = wal::history_file_name(facts->timeline);
     const auto history = session->value(fmt::format("SELECT pg_catalog.pg_read_file('pg_wal/{}')", name));
     if (!history) return std::unexpected(history.error());
-    if (auto kept = wal::io::durable_replace(directory / "wal" / name, std::as_bytes(std::span(history->data(), history->size()))); !kept) return std::unexpected(kept.error());
+    if (auto kept = wal::io::durable_replace(directory / "wal" / name,
+                                             std::as_bytes(std::span(history->data(), history->size())));
+        !kept)
+      return std::unexpected(kept.error());
   }
   // Last, so that an interrupted run leaves nothing that looks complete.
-  if (auto kept = wal::io::durable_replace(directory / "state", node::encode(state)); !kept) return std::unexpected(kept.error());
-  std::fprintf(stderr, "next: slipstream run -c %s%s\n", arguments.config.c_str(), config->replica.log_only ? "" : ", then start the standby");
+  if (auto kept = wal::io::durable_replace(directory / "state", node::encode(state)); !kept)
+    return std::unexpected(kept.error());
+  std::fprintf(stderr, "next: slipstream run -c %s%s\n", arguments.config.c_str(),
+               config->replica.log_only ? "" : ", then start the standby");
   return {};
 }
 

@@ -15,7 +15,8 @@ struct LedgerCheck {
 };
 
 // Compares every segment of a stopped replica that has a ledger with it, the oldest first, and changes nothing.
-// Errors (kDirectory): no replica's directory, in use; or the first block that differs, with position and file; a segment of the log that is missing; a ledger that is damaged.
+// Errors (kDirectory): no replica's directory, in use; or the first block that differs, with position and file; a
+// segment of the log that is missing; a ledger that is damaged.
 std::expected<LedgerCheck, Error> check_against_ledgers(const std::filesystem::path& directory);
 
 }  // namespace slipstream::app

@@ -84,10 +84,12 @@ bool LedgerKeeper::make_missing(const CompleteLog& log) {
     if (segment.timeline != history.file_owner(begin, layout.segment_size())) continue;
     if (kept.contains(segment.path.filename().string())) continue;
     if (!wait(std::chrono::milliseconds(0))) return true;
-    const auto ledger = wal::io::digest_segment(segment, layout, wal::io::LedgerReading::kLeaveCache, [&] { return wait(options_.pause); });
+    const auto ledger = wal::io::digest_segment(segment, layout, wal::io::LedgerReading::kLeaveCache,
+                                                [&] { return wait(options_.pause); });
     if (!ledger) return tell(ledger.error().message()), false;
     if (!*ledger) continue;
-    if (const auto done = wal::io::keep_ledger(options_.ledger_directory, layout, **ledger); !done) return tell(done.error().message()), false;
+    if (const auto done = wal::io::keep_ledger(options_.ledger_directory, layout, **ledger); !done)
+      return tell(done.error().message()), false;
   }
   return true;
 }
@@ -95,7 +97,8 @@ bool LedgerKeeper::make_missing(const CompleteLog& log) {
 bool LedgerKeeper::remove_stale(Lsn complete_end) {
   const auto segments = wal::io::list_segments(options_.wal_directory, options_.layout);
   if (segments.empty()) return true;  // A directory that cannot be read just now looks empty.
-  if (const auto done = wal::io::remove_ledgers_beyond(options_.ledger_directory, options_.layout, complete_end); !done) return tell(done.error().message()), false;
+  if (const auto done = wal::io::remove_ledgers_beyond(options_.ledger_directory, options_.layout, complete_end); !done)
+    return tell(done.error().message()), false;
   const auto there = names_of(segments);
   for (const auto& ledger : wal::io::list_segments(options_.ledger_directory, options_.layout))
     if (!there.contains(ledger.path.filename().string())) ::unlink(ledger.path.c_str());
@@ -109,7 +112,9 @@ const wal::TimelineHistory& LedgerKeeper::history_of(TimelineId timeline) {
   if (timeline.value <= 1) return history_;
   const auto content = wal::io::read_file(options_.wal_directory / wal::history_file_name(timeline));
   if (!content) return history_;
-  if (auto parsed = wal::TimelineHistory::parse(timeline, {reinterpret_cast<const char*>(content->data()), content->size()})) history_ = std::move(*parsed);
+  if (auto parsed =
+          wal::TimelineHistory::parse(timeline, {reinterpret_cast<const char*>(content->data()), content->size()}))
+    history_ = std::move(*parsed);
   return history_;
 }
 

@@ -25,15 +25,18 @@ struct LedgerKeeperOptions {
   std::filesystem::path wal_directory;
   std::filesystem::path ledger_directory;  // Made here; its parent exists.
   wal::SegmentLayout layout;
-  std::function<std::optional<CompleteLog>()> complete;  // Called on the keeper's thread, and may wait. Nothing: not known now.
+  std::function<std::optional<CompleteLog>()>
+      complete;  // Called on the keeper's thread, and may wait. Nothing: not known now.
   std::chrono::milliseconds period{1000};
   std::chrono::milliseconds pause{5};  // After each piece that was read: at most 200 MB/s are.
 };
 
-// Keeps a ledger beside every complete segment: once a period makes those that are missing, the oldest segment's first, and removes those whose segment is gone or is not complete any more.
-// Guarantees: (1) A segment has a ledger only when all of it lies in the complete range, in the file that the timeline's history says holds it.
-//   (2) Nothing waits for it: it runs at the lowest priority of processor and disk; what fails is logged once and tried again.
-//   (3) stop() waits for the piece that is being read or the ledger that is being written, no longer; an unfinished ledger leaves nothing.
+// Keeps a ledger beside every complete segment: once a period makes those that are missing, the oldest segment's first,
+// and removes those whose segment is gone or is not complete any more. Guarantees: (1) A segment has a ledger only when
+// all of it lies in the complete range, in the file that the timeline's history says holds it.
+//   (2) Nothing waits for it: it runs at the lowest priority of processor and disk; what fails is logged once and tried
+//   again. (3) stop() waits for the piece that is being read or the ledger that is being written, no longer; an
+//   unfinished ledger leaves nothing.
 // Threading: a thread of its own. `complete` must be able to return when stop() is called.
 class LedgerKeeper {
  public:

@@ -9,8 +9,9 @@
 
 namespace slipstream::app {
 
-// Work that ordinary threads want done on the data thread, between two turns: how status is read and a fence given without a lock in the node.
-// call() may be used by any thread but the data thread; drain() is the data thread's, one relaxed load when there is nothing.
+// Work that ordinary threads want done on the data thread, between two turns: how status is read and a fence given
+// without a lock in the node. call() may be used by any thread but the data thread; drain() is the data thread's, one
+// relaxed load when there is nothing.
 class Mailbox {
  public:
   explicit Mailbox(std::function<void()> wake) : wake_(std::move(wake)) {}
@@ -23,8 +24,10 @@ class Mailbox {
     auto result = task.get_future();
     {
       const std::lock_guard lock(mutex_);
-      if (closed_) std::move(task)();
-      else queue_.emplace_back([&task] { task(); });
+      if (closed_)
+        std::move(task)();
+      else
+        queue_.emplace_back([&task] { task(); });
       pending_.store(true, std::memory_order_release);
     }
     wake_();

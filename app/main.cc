@@ -16,8 +16,9 @@ constexpr const char* kExitCodes =
 void add_run(CLI::App& app, RunArguments& arguments, int& code) {
   CLI::App* run = app.add_subcommand("run", "Run this host's daemon, primary or replica as the configuration says");
   run->add_option("-c,--config", arguments.config, "Configuration file")->required();
-  run->add_option("--claim-term", arguments.claim_term,
-                  "Primary: own this term from now on. Only after its former owner is gone for good or was promoted away");
+  run->add_option(
+      "--claim-term", arguments.claim_term,
+      "Primary: own this term from now on. Only after its former owner is gone for good or was promoted away");
   run->footer("Example:\n  slipstream run -c /etc/slipstream/p1.toml\nStops in order on SIGTERM and SIGINT.");
   run->callback([&] { code = run_command(arguments); });
 }
@@ -25,7 +26,8 @@ void add_run(CLI::App& app, RunArguments& arguments, int& code) {
 void add_config(CLI::App& app, std::string& file, bool& connect, int& code) {
   CLI::App* config = app.add_subcommand("config", "Work with configuration files");
   config->require_subcommand(1);
-  CLI::App* check = config->add_subcommand("check", "Check a configuration file, and with --connect the primary it names");
+  CLI::App* check =
+      config->add_subcommand("check", "Check a configuration file, and with --connect the primary it names");
   check->add_option("-c,--config", file, "Configuration file")->required();
   check->add_flag("--connect", connect, "Also connect to PostgreSQL and check its settings");
   check->footer("Example:\n  slipstream config check -c /etc/slipstream/p1.toml --connect");
@@ -33,32 +35,46 @@ void add_config(CLI::App& app, std::string& file, bool& connect, int& code) {
 }
 
 void add_init_standby(CLI::App& app, InitStandbyArguments& arguments, int& code) {
-  CLI::App* init = app.add_subcommand("init-standby", "Make a replica's directory and its standby from a base backup of the primary");
+  CLI::App* init = app.add_subcommand("init-standby",
+                                      "Make a replica's directory and its standby from a base backup of the primary");
   init->add_option("-c,--config", arguments.config, "The replica's configuration file")->required();
-  init->add_option("--primary", arguments.primary, "Connection string of the primary (role with REPLICATION, and superuser or pg_create_physical_replication_slot)")
+  init->add_option("--primary", arguments.primary,
+                   "Connection string of the primary (role with REPLICATION, and superuser or "
+                   "pg_create_physical_replication_slot)")
       ->required();
-  init->add_option("-D,--pgdata", arguments.pgdata, "Data directory to make for the standby (log_only replicas need none)");
-  init->add_option("--slot", arguments.slot, "primary.slot of the primary's configuration; SLOT_joining_NAME keeps WAL until this replica streams")->capture_default_str();
+  init->add_option("-D,--pgdata", arguments.pgdata,
+                   "Data directory to make for the standby (log_only replicas need none)");
+  init->add_option(
+          "--slot", arguments.slot,
+          "primary.slot of the primary's configuration; SLOT_joining_NAME keeps WAL until this replica streams")
+      ->capture_default_str();
   init->add_option("--port", arguments.port, "Port of the standby");
-  init->add_option("--user", arguments.user, "Run PostgreSQL's programs as this user when started by root")->capture_default_str();
+  init->add_option("--user", arguments.user, "Run PostgreSQL's programs as this user when started by root")
+      ->capture_default_str();
   init->add_option("--set", arguments.settings, "name=value for the standby's settings; may be repeated");
-  init->footer("Example:\n  slipstream init-standby -c /etc/slipstream/a.toml --primary 'host=db1 user=replicator dbname=postgres' -D /var/lib/postgresql/15/a");
+  init->footer(
+      "Example:\n  slipstream init-standby -c /etc/slipstream/a.toml --primary 'host=db1 user=replicator "
+      "dbname=postgres' -D /var/lib/postgresql/15/a");
   init->callback([&] { code = init_standby_command(arguments); });
 }
 
 void add_status(CLI::App& app, std::string& config, std::string& socket, bool& json, int& code) {
-  CLI::App* status = app.add_subcommand("status", "What the daemon is doing: positions, lag, who counts, whom commits wait for");
+  CLI::App* status =
+      app.add_subcommand("status", "What the daemon is doing: positions, lag, who counts, whom commits wait for");
   auto* source = status->add_option_group("source");
   source->add_option("-c,--config", config, "The daemon's configuration file");
   source->add_option("--socket", socket, "Its control socket");
   source->require_option(1);
   status->add_flag("--json", json, "As JSON");
-  status->footer("Example:\n  slipstream status -c /etc/slipstream/p1.toml\n  slipstream status -c /etc/slipstream/p1.toml --json | jq .primary.replicas");
+  status->footer(
+      "Example:\n  slipstream status -c /etc/slipstream/p1.toml\n  slipstream status -c /etc/slipstream/p1.toml --json "
+      "| jq .primary.replicas");
   status->callback([&] { code = status_command(config, socket, json); });
 }
 
 void add_position(CLI::App& app, std::string& directory, bool& check, bool& json, int& code) {
-  CLI::App* position = app.add_subcommand("position", "What a stopped replica's directory holds: epoch of its last byte, positions");
+  CLI::App* position =
+      app.add_subcommand("position", "What a stopped replica's directory holds: epoch of its last byte, positions");
   position->add_option("directory", directory, "The replica's directory")->required();
   position->add_flag("--check", check, "Also compare every segment with the digests that the daemon kept of it");
   position->add_flag("--json", json, "As JSON, with everything a promotion compares");
@@ -67,43 +83,65 @@ void add_position(CLI::App& app, std::string& directory, bool& check, bool& json
 }
 
 void add_fence(CLI::App& app, FenceArguments& arguments, int& code) {
-  CLI::App* fence = app.add_subcommand("fence", "Make a replica promise a new term to a candidate, and print what it holds as evidence");
+  CLI::App* fence = app.add_subcommand(
+      "fence", "Make a replica promise a new term to a candidate, and print what it holds as evidence");
   fence->add_option("-c,--config", arguments.config, "The replica's configuration file")->required();
   fence->add_option("--candidate", arguments.candidate, "Name of the node that is to be promoted")->required();
   fence->add_option("--term", arguments.term, "The new term (default: one above the highest promised here)");
   fence->add_flag("--supersede", arguments.supersede, "Take back a promise made to another candidate of the same term");
   fence->add_option("-o,--output", arguments.output, "Write the evidence to this file");
-  fence->footer("From then on the replica acknowledges nothing to the old primary.\n"
-                "Example, on each surviving replica but the candidate a:\n  slipstream fence -c b.toml --candidate a -o b.evidence");
+  fence->footer(
+      "From then on the replica acknowledges nothing to the old primary.\n"
+      "Example, on each surviving replica but the candidate a:\n  slipstream fence -c b.toml --candidate a -o "
+      "b.evidence");
   fence->callback([&] { code = fence_command(arguments); });
 }
 
 void add_adopt_log(CLI::App& app, AdoptLogArguments& arguments, int& code) {
-  CLI::App* adopt = app.add_subcommand("adopt-log", "A fenced member without a standby holds the better log: copy what is missing here, where the standby is");
-  adopt->add_option("-c,--config", arguments.config, "This replica's configuration file; its daemon is stopped")->required();
-  adopt->add_option("--from", arguments.from, "Directory of the better replica, or a copy of it made after it was fenced")->required();
-  adopt->add_option("--evidence", arguments.evidence, "Its evidence (from `slipstream fence`): the copy must hold all of that");
+  CLI::App* adopt = app.add_subcommand(
+      "adopt-log",
+      "A fenced member without a standby holds the better log: copy what is missing here, where the standby is");
+  adopt->add_option("-c,--config", arguments.config, "This replica's configuration file; its daemon is stopped")
+      ->required();
+  adopt
+      ->add_option("--from", arguments.from,
+                   "Directory of the better replica, or a copy of it made after it was fenced")
+      ->required();
+  adopt->add_option("--evidence", arguments.evidence,
+                    "Its evidence (from `slipstream fence`): the copy must hold all of that");
   adopt->add_flag("--json", arguments.json, "Print the result as JSON");
-  adopt->footer("Only adds bytes: refused unless the log here is a prefix of the other. Can be repeated after an interruption.\n"
-                "Example:\n  slipstream adopt-log -c a.toml --from /mnt/b/slipstream --evidence b.evidence");
+  adopt->footer(
+      "Only adds bytes: refused unless the log here is a prefix of the other. Can be repeated after an interruption.\n"
+      "Example:\n  slipstream adopt-log -c a.toml --from /mnt/b/slipstream --evidence b.evidence");
   adopt->callback([&] { code = adopt_log_command(arguments); });
 }
 
 void add_promote(CLI::App& app, PromoteArguments& arguments, int& code) {
-  CLI::App* promote = app.add_subcommand("promote", "The primary is gone: fence, compare a recovery set, replay all that is durable, promote the standby here");
-  promote->add_option("-c,--config", arguments.config, "This replica's configuration file; its daemon and standby run")->required();
-  promote->add_option("--evidence", arguments.evidence, "Evidence of another member (from `slipstream fence`); may be repeated");
+  CLI::App* promote = app.add_subcommand(
+      "promote",
+      "The primary is gone: fence, compare a recovery set, replay all that is durable, promote the standby here");
+  promote->add_option("-c,--config", arguments.config, "This replica's configuration file; its daemon and standby run")
+      ->required();
+  promote->add_option("--evidence", arguments.evidence,
+                      "Evidence of another member (from `slipstream fence`); may be repeated");
   promote->add_option("--term", arguments.term, "The new term (default: the one that the evidence was fenced for)");
   promote->add_flag("--sole-survivor", arguments.sole_survivor, "Go on although the members present are no majority");
-  promote->add_flag("--accept-loss", arguments.accept_loss, "Go on without a recovery set: acknowledged commits may be missing");
-  promote->add_flag("--supersede", arguments.supersede, "Take back a promise made to another candidate of the same term");
-  promote->add_option("--timeout", arguments.timeout_seconds, "Seconds to wait for the standby's replay")->capture_default_str();
-  promote->add_option("--fenced", arguments.fenced, "After the promotion: evidence of a member that was fenced since, so that it is no longer warned of; may be repeated");
-  promote->add_option("--destroyed", arguments.destroyed, "After the promotion: name of a member whose directory is gone for good; may be repeated");
+  promote->add_flag("--accept-loss", arguments.accept_loss,
+                    "Go on without a recovery set: acknowledged commits may be missing");
+  promote->add_flag("--supersede", arguments.supersede,
+                    "Take back a promise made to another candidate of the same term");
+  promote->add_option("--timeout", arguments.timeout_seconds, "Seconds to wait for the standby's replay")
+      ->capture_default_str();
+  promote->add_option("--fenced", arguments.fenced,
+                      "After the promotion: evidence of a member that was fenced since, so that it is no longer warned "
+                      "of; may be repeated");
+  promote->add_option("--destroyed", arguments.destroyed,
+                      "After the promotion: name of a member whose directory is gone for good; may be repeated");
   promote->add_flag("--json", arguments.json, "Print the result as JSON");
-  promote->footer("Example:\n  slipstream promote -c a.toml --evidence b.evidence\n"
-                  "Later, when c is reached and fenced too:\n  slipstream promote -c a.toml --fenced c.evidence\n"
-                  "Never use pg_ctl promote: the standby may be behind what its replica acknowledged.");
+  promote->footer(
+      "Example:\n  slipstream promote -c a.toml --evidence b.evidence\n"
+      "Later, when c is reached and fenced too:\n  slipstream promote -c a.toml --fenced c.evidence\n"
+      "Never use pg_ctl promote: the standby may be behind what its replica acknowledged.");
   promote->callback([&] { code = promote_command(arguments); });
 }
 
@@ -114,7 +152,8 @@ std::optional<Error> unknown_command(const CLI::App& app, int argc, char** argv)
   for (const CLI::App* each : app.get_subcommands(nullptr)) known.push_back(each->get_name());
   if (std::ranges::find(known, argv[1]) != known.end()) return std::nullopt;
   const auto near = nearest(argv[1], known);
-  return Error{ExitCode::kUsage, std::string("no such command: ") + argv[1], "", near ? "did you mean " + *near + "?" : "slipstream --help lists them"};
+  return Error{ExitCode::kUsage, std::string("no such command: ") + argv[1], "",
+               near ? "did you mean " + *near + "?" : "slipstream --help lists them"};
 }
 
 }  // namespace

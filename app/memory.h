@@ -9,7 +9,8 @@
 
 namespace slipstream::app {
 
-// Page-aligned memory for the data thread, touched at once so that no page fault comes later. Huge pages where the kernel gives them.
+// Page-aligned memory for the data thread, touched at once so that no page fault comes later. Huge pages where the
+// kernel gives them.
 class Memory {
  public:
   explicit Memory(std::size_t bytes) : bytes_(bytes) {

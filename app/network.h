@@ -11,7 +11,8 @@
 
 namespace slipstream::app {
 
-// This node's ports, with faults around them where the configuration asks for them, and how its data thread idles on them.
+// This node's ports, with faults around them where the configuration asks for them, and how its data thread idles on
+// them.
 class Network {
  public:
   // Starts DPDK and opens the ports.
@@ -21,9 +22,12 @@ class Network {
 
   // The data thread's life, on the calling thread: step(now) until `stop`. `deadline()` is the node's.
   template <class Step, class Deadline>
-  void run(const Config& config, const FileDisk& disk, dataplane::Waker& waker, Step step, Deadline deadline, const std::atomic<bool>& stop) {
+  void run(const Config& config, const FileDisk& disk, dataplane::Waker& waker, Step step, Deadline deadline,
+           const std::atomic<bool>& stop) {
     dataplane::IdleStrategy idle = prepare(config, disk, waker);
-    const auto turn_at = [&](Instant now) { return devices_->is_restless() ? now : std::max(deadline(), now + kShortestSleep); };
+    const auto turn_at = [&](Instant now) {
+      return devices_->is_restless() ? now : std::max(deadline(), now + kShortestSleep);
+    };
     dataplane::run_loop(step, turn_at, idle, waker, stop);
   }
 

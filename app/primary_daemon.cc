@@ -35,7 +35,9 @@ std::string machine_of(const std::string& data_directory) {
   return fmt::format("{} {}", id, known ? info.st_ino : 0);
 }
 
-std::expected<node::State, Error> load_or_make_state(const std::filesystem::path& path, const postgres::PrimaryFacts& facts, std::optional<std::uint32_t> claim_term) {
+std::expected<node::State, Error> load_or_make_state(const std::filesystem::path& path,
+                                                     const postgres::PrimaryFacts& facts,
+                                                     std::optional<std::uint32_t> claim_term) {
   const std::string machine = machine_of(facts.data_directory);
   node::State state;
   if (std::filesystem::exists(path)) {
@@ -46,20 +48,34 @@ std::expected<node::State, Error> load_or_make_state(const std::filesystem::path
     state = std::move(*decoded);
   }
   const bool fresh = state.identity.value.none();
-  const auto bad = [&](std::string what, std::string remedy) { return std::unexpected(Error{ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)}); };
-  if (!fresh && state.role != node::State::Role::kPrimary) return bad("this is a replica's directory, not a primary's", "correct primary.state_directory");
+  const auto bad = [&](std::string what, std::string remedy) {
+    return std::unexpected(Error{ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)});
+  };
+  if (!fresh && state.role != node::State::Role::kPrimary)
+    return bad("this is a replica's directory, not a primary's", "correct primary.state_directory");
   if (!fresh && state.system.value != 0 && state.system != facts.system)
-    return bad(fmt::format("this state belongs to the cluster with system identifier {}, PostgreSQL's is {}", state.system.value, facts.system.value), "point conninfo at the right server, or use another state_directory");
+    return bad(fmt::format("this state belongs to the cluster with system identifier {}, PostgreSQL's is {}",
+                           state.system.value, facts.system.value),
+               "point conninfo at the right server, or use another state_directory");
   if (!fresh && state.segment_size.value != 0 && state.segment_size != facts.segment_size)
-    return bad(fmt::format("this state belongs to a cluster with segments of {} bytes, PostgreSQL's have {} (wal_segment_size)", state.segment_size.value, facts.segment_size.value),
+    return bad(fmt::format(
+                   "this state belongs to a cluster with segments of {} bytes, PostgreSQL's have {} (wal_segment_size)",
+                   state.segment_size.value, facts.segment_size.value),
                "point conninfo at the right server, or make the state_directory and the replicas anew");
   if (!fresh && facts.timeline < state.timeline)
-    return bad(fmt::format("PostgreSQL is on timeline {}, but timeline {} was served from here before: this server is an older one", facts.timeline.value, state.timeline.value),
-               "point conninfo at the newer server; to go on with the older one: another state_directory, a higher term (--claim-term), and new replicas");
+    return bad(
+        fmt::format(
+            "PostgreSQL is on timeline {}, but timeline {} was served from here before: this server is an older one",
+            facts.timeline.value, state.timeline.value),
+        "point conninfo at the newer server; to go on with the older one: another state_directory, a higher term "
+        "(--claim-term), and new replicas");
   if (!fresh && state.machine != machine && !claim_term)
-    return bad("this state was made on another machine or for another data directory", "if this server is the only primary now: slipstream run -c FILE --claim-term N, N above every term in use (slipstream status of a replica shows it)");
+    return bad("this state was made on another machine or for another data directory",
+               "if this server is the only primary now: slipstream run -c FILE --claim-term N, N above every term in "
+               "use (slipstream status of a replica shows it)");
   if (claim_term && !fresh && *claim_term <= state.own_epoch.term)
-    return bad(fmt::format("term {} is not above the {} that is owned here", *claim_term, state.own_epoch.term), "name a higher term");
+    return bad(fmt::format("term {} is not above the {} that is owned here", *claim_term, state.own_epoch.term),
+               "name a higher term");
   if (fresh || claim_term) {
     state.role = node::State::Role::kPrimary;
     state.identity = Identity{{random_u64(), random_u64()}};
@@ -77,7 +93,8 @@ std::string read_history(const std::filesystem::path& wal, TimelineId timeline) 
   return content ? std::string(reinterpret_cast<const char*>(content->data()), content->size()) : "";
 }
 
-// Confirmed bytes were flushed, and PostgreSQL's stream said the same of them. In any other state it is not sure whose files lie there.
+// Confirmed bytes were flushed, and PostgreSQL's stream said the same of them. In any other state it is not sure whose
+// files lie there.
 std::optional<CompleteLog> complete_log(const node::PrimaryNode& node) {
   const node::PrimaryView view = node.snapshot(dataplane::monotonic_now()).primary;
   if (view.state != "running") return std::nullopt;
@@ -92,7 +109,8 @@ std::uint64_t random_u64() {
   return value;
 }
 
-std::expected<void, Error> run_primary(const Config& config, std::optional<std::uint32_t> claim_term, const std::atomic<bool>& stop) {
+std::expected<void, Error> run_primary(const Config& config, std::optional<std::uint32_t> claim_term,
+                                       const std::atomic<bool>& stop) {
   const std::filesystem::path state_directory = config.primary.state_directory;
   std::error_code ignored;
   std::filesystem::create_directories(state_directory, ignored);
@@ -105,7 +123,9 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   if (!facts) return std::unexpected(facts.error());
   if (auto slot = postgres::ensure_slot(*session, config.primary.slot); !slot) return std::unexpected(slot.error());
   const wal::SegmentLayout layout(facts->segment_size);
-  const std::filesystem::path wal_directory = config.primary.wal_directory.empty() ? std::filesystem::path(facts->data_directory) / "pg_wal" : std::filesystem::path(config.primary.wal_directory);
+  const std::filesystem::path wal_directory = config.primary.wal_directory.empty()
+                                                  ? std::filesystem::path(facts->data_directory) / "pg_wal"
+                                                  : std::filesystem::path(config.primary.wal_directory);
   if (auto fit = wal::io::check_wal_directory(wal_directory, layout); !fit) return std::unexpected(fit.error());
   auto state = load_or_make_state(state_directory / "state", *facts, claim_term);
   if (!state) return std::unexpected(state.error());
@@ -115,8 +135,10 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
 
   dataplane::Waker waker;
   const auto wake = [&waker] { waker.notify(); };
-  Memory ring(config.runtime.ring.value), catch_up(kCatchUpBytesPerReplica * std::max<std::size_t>(1, config.replicas().size()));
-  FileDisk disk({wal_directory, state_directory / "state", facts->segment_size, facts->timeline, read_history(wal_directory, facts->timeline), false, wake});
+  Memory ring(config.runtime.ring.value),
+      catch_up(kCatchUpBytesPerReplica * std::max<std::size_t>(1, config.replicas().size()));
+  FileDisk disk({wal_directory, state_directory / "state", facts->segment_size, facts->timeline,
+                 read_history(wal_directory, facts->timeline), false, wake});
   const std::span<std::byte> regions[] = {ring.span(), catch_up.span()};
   disk.register_memory(regions);
   if (!disk.note().empty()) spdlog::warn("{}", disk.note());
@@ -126,22 +148,28 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   for (const NodeConfig* replica : config.replicas()) options.replicas.push_back({replica->number, replica->name});
   options.random_seed = random_u64();
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
-  postgres::PostgresUpstream upstream({config.primary.conninfo, config.primary.application_name, config.primary.slot, facts->system, wake});
+  postgres::PostgresUpstream upstream(
+      {config.primary.conninfo, config.primary.application_name, config.primary.slot, facts->system, wake});
 
   Mailbox mailbox(wake);
-  auto control = ControlServer::start(config.runtime.control_socket, [&](const Json& request) -> std::expected<Json, Error> {
-    if (request["command"] != "status") return std::unexpected(Error{ExitCode::kUsage, "a primary's daemon does not know this command", request["command"].get<std::string>(), "status"});
-    Json status = status_json(mailbox.call([&] { return node.snapshot(dataplane::monotonic_now()); }));
-    status["warnings"] = Json::array();
-    if (const auto problem = upstream.problem()) status["warnings"].push_back("PostgreSQL: " + problem->message());
-    if (!disk.note().empty()) status["warnings"].push_back(disk.note());
-    if (const std::string problem = disk.problem(); !problem.empty()) status["warnings"].push_back(problem);
-    return status;
-  });
+  auto control =
+      ControlServer::start(config.runtime.control_socket, [&](const Json& request) -> std::expected<Json, Error> {
+        if (request["command"] != "status")
+          return std::unexpected(Error{ExitCode::kUsage, "a primary's daemon does not know this command",
+                                       request["command"].get<std::string>(), "status"});
+        Json status = status_json(mailbox.call([&] { return node.snapshot(dataplane::monotonic_now()); }));
+        status["warnings"] = Json::array();
+        if (const auto problem = upstream.problem()) status["warnings"].push_back("PostgreSQL: " + problem->message());
+        if (!disk.note().empty()) status["warnings"].push_back(disk.note());
+        if (const std::string problem = disk.problem(); !problem.empty()) status["warnings"].push_back(problem);
+        return status;
+      });
   if (!control) return std::unexpected(control.error());
-  spdlog::info("primary {}: system {}, timeline {}, policy \"{}\", WAL in {}", config.name, facts->system.value, facts->timeline.value, config.policy, wal_directory.string());
+  spdlog::info("primary {}: system {}, timeline {}, policy \"{}\", WAL in {}", config.name, facts->system.value,
+               facts->timeline.value, config.policy, wal_directory.string());
 
-  LedgerKeeper ledgers({wal_directory, state_directory / "ledger", layout, [&] { return mailbox.call([&] { return complete_log(node); }); }});
+  LedgerKeeper ledgers({wal_directory, state_directory / "ledger", layout,
+                        [&] { return mailbox.call([&] { return complete_log(node); }); }});
   std::string state_shown;
   std::set<std::string> streaming;
   Instant looked{};
@@ -153,11 +181,15 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
           looked = now;
           const node::PrimaryView view = node.snapshot(now).primary;
           std::string shown = view.state + (view.reason.empty() ? "" : ": " + view.reason);
-          for (const auto& replica : view.replicas) shown += fmt::format("; {} {}{}", replica.name, replica.state, replica.state == "refused" ? " (" + replica.reason + ")" : "");
+          for (const auto& replica : view.replicas)
+            shown += fmt::format("; {} {}{}", replica.name, replica.state,
+                                 replica.state == "refused" ? " (" + replica.reason + ")" : "");
           if (shown != state_shown) spdlog::info("{}", state_shown = shown);
           for (const auto& replica : view.replicas) {
-            if (replica.state != "streaming") streaming.erase(replica.name);
-            else if (streaming.insert(replica.name).second) upstream.drop_slot(postgres::joining_slot(config.primary.slot, replica.name));
+            if (replica.state != "streaming")
+              streaming.erase(replica.name);
+            else if (streaming.insert(replica.name).second)
+              upstream.drop_slot(postgres::joining_slot(config.primary.slot, replica.name));
           }
         }
         return worked;

@@ -14,16 +14,21 @@
 namespace slipstream::app {
 namespace {
 
-Error refused(std::string what, std::string remedy) { return {ExitCode::kRefused, std::move(what), "promote", std::move(remedy)}; }
+Error refused(std::string what, std::string remedy) {
+  return {ExitCode::kRefused, std::move(what), "promote", std::move(remedy)};
+}
 
 std::optional<Error> check_same_history(const node::Evidence& own, const node::Evidence& other) {
   if (other.system != own.system)
-    return refused(fmt::format("the evidence of {} is of another cluster (system identifier {}, here {})", other.name, other.system.value, own.system.value),
+    return refused(fmt::format("the evidence of {} is of another cluster (system identifier {}, here {})", other.name,
+                               other.system.value, own.system.value),
                    "take the evidence of this cluster's members");
   if (other.promise.epoch.term != own.promise.epoch.term || other.promise.candidate != own.name)
     return refused(fmt::format("{} has promised term {} to {}, not term {} to {}", other.name, other.promise.epoch.term,
-                               other.promise.candidate.empty() ? "a running primary" : other.promise.candidate, own.promise.epoch.term, own.name),
-                   fmt::format("fence it for this promotion: slipstream fence --term {} --candidate {}, on {}; --supersede if the other promotion was given up",
+                               other.promise.candidate.empty() ? "a running primary" : other.promise.candidate,
+                               own.promise.epoch.term, own.name),
+                   fmt::format("fence it for this promotion: slipstream fence --term {} --candidate {}, on {}; "
+                               "--supersede if the other promotion was given up",
                                own.promise.epoch.term, own.name, other.name));
   return std::nullopt;
 }
@@ -50,16 +55,20 @@ node::Marks latest_marks(const node::Evidence& own, std::span<const node::Eviden
 // What a mark means for a log that ends at `end`.
 std::string meaning(const LsnRange& mark, Lsn end) {
   const LsnRange missing{std::max(mark.begin, end), mark.end};
-  return fmt::format("{} may be missing, since synchronous_standby_names did not always contain slipstream {}: PostgreSQL let them return without a replica",
-                     node::describe_mark(missing), mark.end == node::kOpenEnd ? "when the primary was last heard of" : "then");
+  return fmt::format(
+      "{} may be missing, since synchronous_standby_names did not always contain slipstream {}: PostgreSQL let them "
+      "return without a replica",
+      node::describe_mark(missing), mark.end == node::kOpenEnd ? "when the primary was last heard of" : "then");
 }
 
 bool has_standby(const node::Evidence& member) { return !member.log_only && member.standby_ready; }
 
 // What to do when `best` is better than `own` (P4).
 std::string remedy_for_better(const node::Evidence& own, const node::Evidence& best) {
-  const std::string adopt = fmt::format("stop the daemon of {}, adopt the log of {} there (slipstream adopt-log -c FILE --from DIR; DIR: its directory, or a copy of it), start the daemon and repeat",
-                                        own.name, best.name);
+  const std::string adopt = fmt::format(
+      "stop the daemon of {}, adopt the log of {} there (slipstream adopt-log -c FILE --from DIR; DIR: its directory, "
+      "or a copy of it), start the daemon and repeat",
+      own.name, best.name);
   if (!has_standby(best)) return fmt::format("{} has no standby: {}", best.name, adopt);
   return fmt::format("promote {} instead", best.name) + (has_standby(own) ? "; or " + adopt : "");
 }
@@ -79,30 +88,37 @@ std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidenc
   std::optional<Lsn> first;
   for (const wal::BlockDigest& block : b.blocks) {
     const auto it = known.find({block.range.begin.value, block.range.end.value});
-    if (it != known.end() && it->second != block.digest) first = std::min(first.value_or(block.range.begin), block.range.begin);
+    if (it != known.end() && it->second != block.digest)
+      first = std::min(first.value_or(block.range.begin), block.range.begin);
   }
   return first;
 }
 
 Json members_json(const std::vector<node::MemberRecord>& members) {
   Json out = Json::array();
-  for (const auto& member : members) out.push_back({{"name", member.name}, {"number", member.id.value}, {"log_id", to_string(member.log_id.value)}});
+  for (const auto& member : members)
+    out.push_back({{"name", member.name}, {"number", member.id.value}, {"log_id", to_string(member.log_id.value)}});
   return out;
 }
 
 Json marks_json(const node::Marks& marks) {
   Json out = Json::array();
   for (const LsnRange& mark : marks)
-    out.push_back({{"from", to_string(mark.begin)}, {"to", mark.end == node::kOpenEnd ? Json() : Json(to_string(mark.end))}});
+    out.push_back(
+        {{"from", to_string(mark.begin)}, {"to", mark.end == node::kOpenEnd ? Json() : Json(to_string(mark.end))}});
   return out;
 }
 
 std::expected<std::vector<node::MemberRecord>, Error> parse_members(const Json& json) {
-  const auto bad = [] { return std::unexpected(Error{ExitCode::kUsage, "not a list of members", "", "name, number and log_id of each"}); };
+  const auto bad = [] {
+    return std::unexpected(Error{ExitCode::kUsage, "not a list of members", "", "name, number and log_id of each"});
+  };
   if (!json.is_array()) return bad();
   std::vector<node::MemberRecord> out;
   for (const Json& each : json) {
-    if (!each.is_object() || !each.contains("name") || !each["name"].is_string() || !each.contains("log_id") || !each["log_id"].is_string() || !each.contains("number") || !each["number"].is_number_unsigned()) return bad();
+    if (!each.is_object() || !each.contains("name") || !each["name"].is_string() || !each.contains("log_id") ||
+        !each["log_id"].is_string() || !each.contains("number") || !each["number"].is_number_unsigned())
+      return bad();
     const auto log_id = parse_random128(each["log_id"].get<std::string>());
     if (!log_id) return bad();
     out.push_back({each["name"], NodeId{each["number"].get<std::uint16_t>()}, LogId{*log_id}});
@@ -113,37 +129,43 @@ std::expected<std::vector<node::MemberRecord>, Error> parse_members(const Json& 
 Json evidence_json(const node::Evidence& e) {
   Json map = Json::array(), blocks = Json::array();
   for (const auto& entry : e.epoch_map)
-    map.push_back({{"term", entry.epoch.term}, {"incarnation", entry.epoch.incarnation}, {"begin", to_string(entry.begin)},
-                   {"timeline", entry.timeline.value}, {"identity", to_string(entry.identity.value)}});
+    map.push_back({{"term", entry.epoch.term},
+                   {"incarnation", entry.epoch.incarnation},
+                   {"begin", to_string(entry.begin)},
+                   {"timeline", entry.timeline.value},
+                   {"identity", to_string(entry.identity.value)}});
   for (const auto& block : e.blocks)
-    blocks.push_back({to_string(block.range.begin), to_string(block.range.end), to_string(Random128{block.digest.high, block.digest.low})});
-  return {{"format", "slipstream evidence 1"},
-          {"name", e.name},
-          {"number", e.id.value},
-          {"log_id", to_string(e.log_id.value)},
-          {"system", std::to_string(e.system.value)},
-          {"timeline", e.timeline.value},
-          {"promised_term", e.promise.epoch.term},
-          {"promised_incarnation", e.promise.epoch.incarnation},
-          {"promised_identity", to_string(e.promise.identity.value)},
-          {"promised_to", e.promise.candidate},
-          {"held_term", e.held_epoch.term},
-          {"held_incarnation", e.held_epoch.incarnation},
-          {"counted_end", to_string(e.counted_end)},
-          {"log_begin", to_string(e.log_begin)},
-          {"durable_end", to_string(e.durable_end)},
-          {"final_end", to_string(e.final_end)},
-          {"standby_ready", e.standby_ready},
-          {"log_only", e.log_only},
-          {"epoch_map", map},
-          {"not_held", marks_json(e.not_held)},
-          {"policy", {{"version", e.policy.version}, {"text", e.policy.text}, {"members", members_json(e.policy.members)}}},
-          {"blocks", blocks}};
+    blocks.push_back({to_string(block.range.begin), to_string(block.range.end),
+                      to_string(Random128{block.digest.high, block.digest.low})});
+  return {
+      {"format", "slipstream evidence 1"},
+      {"name", e.name},
+      {"number", e.id.value},
+      {"log_id", to_string(e.log_id.value)},
+      {"system", std::to_string(e.system.value)},
+      {"timeline", e.timeline.value},
+      {"promised_term", e.promise.epoch.term},
+      {"promised_incarnation", e.promise.epoch.incarnation},
+      {"promised_identity", to_string(e.promise.identity.value)},
+      {"promised_to", e.promise.candidate},
+      {"held_term", e.held_epoch.term},
+      {"held_incarnation", e.held_epoch.incarnation},
+      {"counted_end", to_string(e.counted_end)},
+      {"log_begin", to_string(e.log_begin)},
+      {"durable_end", to_string(e.durable_end)},
+      {"final_end", to_string(e.final_end)},
+      {"standby_ready", e.standby_ready},
+      {"log_only", e.log_only},
+      {"epoch_map", map},
+      {"not_held", marks_json(e.not_held)},
+      {"policy", {{"version", e.policy.version}, {"text", e.policy.text}, {"members", members_json(e.policy.members)}}},
+      {"blocks", blocks}};
 }
 
 std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std::string& where) {
   const auto bad = [&](const std::string& what) {
-    return std::unexpected(Error{ExitCode::kUsage, what, where, "give files that `slipstream fence` or `slipstream position --json` wrote"});
+    return std::unexpected(Error{ExitCode::kUsage, what, where,
+                                 "give files that `slipstream fence` or `slipstream position --json` wrote"});
   };
   if (!json.is_object() || json.value("format", "") != "slipstream evidence 1") return bad("not an evidence file");
   const auto lsn = [](const Json& value) {
@@ -163,7 +185,9 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
     e.log_id = LogId{bits(json.at("log_id"))};
     e.system = SystemId{std::stoull(json.at("system").get<std::string>())};
     e.timeline = TimelineId{json.at("timeline")};
-    e.promise = {{json.at("promised_term"), json.at("promised_incarnation")}, Identity{bits(json.at("promised_identity"))}, json.at("promised_to")};
+    e.promise = {{json.at("promised_term"), json.at("promised_incarnation")},
+                 Identity{bits(json.at("promised_identity"))},
+                 json.at("promised_to")};
     e.held_epoch = {json.at("held_term"), json.at("held_incarnation")};
     e.counted_end = lsn(json.at("counted_end"));
     e.log_begin = lsn(json.at("log_begin"));
@@ -172,7 +196,9 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
     e.standby_ready = json.at("standby_ready");
     e.log_only = json.at("log_only");
     for (const Json& entry : json.at("epoch_map"))
-      e.epoch_map.push_back({{entry.at("term"), entry.at("incarnation")}, lsn(entry.at("begin")), TimelineId{entry.at("timeline")},
+      e.epoch_map.push_back({{entry.at("term"), entry.at("incarnation")},
+                             lsn(entry.at("begin")),
+                             TimelineId{entry.at("timeline")},
                              Identity{bits(entry.at("identity"))}});
     for (const Json& mark : json.value("not_held", Json::array()))
       e.not_held.push_back({lsn(mark.at("from")), mark.at("to").is_null() ? node::kOpenEnd : lsn(mark.at("to"))});
@@ -180,7 +206,8 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
     e.policy.version = policy.at("version");
     e.policy.text = policy.at("text");
     for (const Json& member : policy.at("members"))
-      e.policy.members.push_back({member.at("name"), NodeId{member.at("number").get<std::uint16_t>()}, LogId{bits(member.at("log_id"))}});
+      e.policy.members.push_back(
+          {member.at("name"), NodeId{member.at("number").get<std::uint16_t>()}, LogId{bits(member.at("log_id"))}});
     for (const Json& block : json.at("blocks")) {
       const Random128 digest = bits(block.at(2));
       e.blocks.push_back({{lsn(block.at(0)), lsn(block.at(1))}, {digest.high, digest.low}});
@@ -193,7 +220,9 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
 
 std::expected<node::Evidence, Error> read_evidence(const std::string& file) {
   std::ifstream in(file);
-  if (!in) return std::unexpected(Error{ExitCode::kUsage, "cannot read the evidence", file, "name a file that slipstream fence wrote"});
+  if (!in)
+    return std::unexpected(
+        Error{ExitCode::kUsage, "cannot read the evidence", file, "name a file that slipstream fence wrote"});
   return parse_evidence(Json::parse(in, nullptr, false), file);
 }
 
@@ -210,7 +239,8 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
   PromotionPlan plan{own.promise.epoch.term, own.durable_end, {own.name}, {}, {}, {}, ""};
   for (const node::Evidence& other : others) {
     if (other.log_id == own.log_id || std::ranges::count(plan.present, other.name))
-      return std::unexpected(refused(fmt::format("the evidence of {} was given twice", other.name), "give each member's evidence once"));
+      return std::unexpected(
+          refused(fmt::format("the evidence of {} was given twice", other.name), "give each member's evidence once"));
     if (auto problem = check_same_history(own, other)) return std::unexpected(*problem);
     plan.present.push_back(other.name);
   }
@@ -222,15 +252,21 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
     members.push_back({member.id, member.name});
     const auto answered = [&](const node::Evidence& e) { return e.id == member.id && e.log_id == member.log_id; };
     // A log that the durable member list does not know (a directory made anew) is no recovery member (Q4).
-    if (answered(own) || std::ranges::any_of(others, answered)) present.push_back(member.id);
-    else plan.missing.push_back(member.name), plan.unfenced.push_back(member);
+    if (answered(own) || std::ranges::any_of(others, answered))
+      present.push_back(member.id);
+    else
+      plan.missing.push_back(member.name), plan.unfenced.push_back(member);
   }
   const auto policy = ack::Policy::parse(record.text, members);
   const bool recovers = policy && !policy->empty() && ack::is_recovery_set(*policy, present);
   if (!recovers) {
-    const std::string why = record.version == 0 ? "no policy was ever made durable here" : policy && policy->empty() ? "the policy is empty, so nothing was promised"
-                            : fmt::format("of the policy's members only {} are here, and {} could have acknowledged commits without them",
-                                          fmt::join(plan.present, ", "), fmt::join(plan.missing, ", "));
+    const std::string why =
+        record.version == 0 ? "no policy was ever made durable here"
+        : policy && policy->empty()
+            ? "the policy is empty, so nothing was promised"
+            : fmt::format(
+                  "of the policy's members only {} are here, and {} could have acknowledged commits without them",
+                  fmt::join(plan.present, ", "), fmt::join(plan.missing, ", "));
     if (!options.accept_loss) {
       std::string sets;
       if (policy && !policy->empty())
@@ -241,28 +277,33 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
               if (member.id == id) names.push_back(member.name);
           sets += fmt::format("{}({})", sets.empty() ? "" : " or ", fmt::join(names, ", "));
         }
-      return std::unexpected(refused(
-          fmt::format("no recovery set: {}", why),
-          fmt::format("fence the members of {} and give their evidence with --evidence FILE; or --accept-loss, which may lose acknowledged commits",
-                      sets.empty() ? "the cluster" : sets)));
+      return std::unexpected(refused(fmt::format("no recovery set: {}", why),
+                                     fmt::format("fence the members of {} and give their evidence with --evidence "
+                                                 "FILE; or --accept-loss, which may lose acknowledged commits",
+                                                 sets.empty() ? "the cluster" : sets)));
     }
     plan.may_be_missing = fmt::format("{}: commits acknowledged after {} may be missing", why, to_string(plan.end));
   }
   if (2 * present.size() <= members.size() && !options.sole_survivor && !options.accept_loss)
     return std::unexpected(refused(
-        fmt::format("{} of {} members are here: no majority, so a second promotion elsewhere could not be excluded", present.size(), members.size()),
-        fmt::format("bring evidence of {}; or --sole-survivor, if you are sure that none of them is promoted", fmt::join(plan.missing, ", "))));
+        fmt::format("{} of {} members are here: no majority, so a second promotion elsewhere could not be excluded",
+                    present.size(), members.size()),
+        fmt::format("bring evidence of {}; or --sole-survivor, if you are sure that none of them is promoted",
+                    fmt::join(plan.missing, ", "))));
   const node::Evidence* best = &own;
   for (const node::Evidence& other : others)
     if (better_log(other, *best)) best = &other;
   if (best != &own)
-    return std::unexpected(refused(fmt::format("{} holds the better log (durable to {}, here {})", best->name, to_string(best->durable_end), to_string(own.durable_end)),
+    return std::unexpected(refused(fmt::format("{} holds the better log (durable to {}, here {})", best->name,
+                                               to_string(best->durable_end), to_string(own.durable_end)),
                                    remedy_for_better(own, *best)));
   if (!has_standby(own))
     return std::unexpected(refused(fmt::format("{} has no standby that can start from its log", own.name),
-                                   "promote a member that has one: fence all for it (--supersede), and let it adopt this log first (slipstream adopt-log -c FILE --from DIR)"));
+                                   "promote a member that has one: fence all for it (--supersede), and let it adopt "
+                                   "this log first (slipstream adopt-log -c FILE --from DIR)"));
   plan.not_held = node::marks_beyond(latest_marks(own, others), plan.end);
-  for (const LsnRange& mark : plan.not_held) plan.may_be_missing += (plan.may_be_missing.empty() ? "" : "; ") + meaning(mark, plan.end);
+  for (const LsnRange& mark : plan.not_held)
+    plan.may_be_missing += (plan.may_be_missing.empty() ? "" : "; ") + meaning(mark, plan.end);
   return plan;
 }
 

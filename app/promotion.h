@@ -33,16 +33,17 @@ struct PromotionOptions {
 
 struct PromotionPlan {
   std::uint32_t term = 0;
-  Lsn end;                            // Everything durable up to here is promoted.
-  std::vector<std::string> present;   // Members whose evidence was compared.
-  std::vector<std::string> missing;   // Members of the policy that were not.
-  std::vector<node::MemberRecord> unfenced;  // The same, as the member list has them: not known to have promised this term.
-  node::Marks not_held;               // R2: what PostgreSQL let return without replicas and this log does not hold.
-  std::string may_be_missing;         // In words, with accept_loss or not_held; else empty.
+  Lsn end;                           // Everything durable up to here is promoted.
+  std::vector<std::string> present;  // Members whose evidence was compared.
+  std::vector<std::string> missing;  // Members of the policy that were not.
+  std::vector<node::MemberRecord>
+      unfenced;                // The same, as the member list has them: not known to have promised this term.
+  node::Marks not_held;        // R2: what PostgreSQL let return without replicas and this log does not hold.
+  std::string may_be_missing;  // In words, with accept_loss or not_held; else empty.
 };
 
-// May `own` be promoted, given its own evidence and the others'? Rules P1 to P4 of docs/guarantees.md. Refusals (kRefused) name the member that is better, the evidence
-// that is missing, or the other candidate.
+// May `own` be promoted, given its own evidence and the others'? Rules P1 to P4 of docs/guarantees.md. Refusals
+// (kRefused) name the member that is better, the evidence that is missing, or the other candidate.
 std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, std::span<const node::Evidence> others,
                                                    const PromotionOptions& options);
 
@@ -51,7 +52,8 @@ std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidenc
 // Under which epoch the byte at `at` is held: held_epoch below counted_end, the tail's own beyond it (E5).
 Epoch label_at(const node::Evidence& evidence, Lsn at);
 
-// Whether log `a` is better than log `b` (P4): the longer if one is a prefix of the other, else the later label at the first difference, then the longer.
+// Whether log `a` is better than log `b` (P4): the longer if one is a prefix of the other, else the later label at the
+// first difference, then the longer.
 bool better_log(const node::Evidence& a, const node::Evidence& b);
 
 }  // namespace slipstream::app

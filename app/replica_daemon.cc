@@ -53,20 +53,31 @@ std::uint32_t server_version_of(std::uint64_t page_magic) {
   return version.empty() ? 150000 : static_cast<std::uint32_t>(std::strtoul(version.data(), nullptr, 10)) * 10000;
 }
 
-std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& config, const ReplicaDirectory& directory, const RecentBytes& recent, std::function<void()> wake) {
+std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& config, const ReplicaDirectory& directory,
+                                                                const RecentBytes& recent, std::function<void()> wake) {
   if (config.replica.log_only) return std::make_unique<NoStandby>();
-  postgres::FeedOptions options{config.replica.feed.socket_directory, config.replica.feed.port, config.replica.feed.allow_users, directory.wal(), directory.state.segment_size,
-                                directory.state.system, directory.state.timeline, directory.state.log_begin, server_version_of(directory.state.page_magic), std::move(wake)};
+  postgres::FeedOptions options{config.replica.feed.socket_directory,
+                                config.replica.feed.port,
+                                config.replica.feed.allow_users,
+                                directory.wal(),
+                                directory.state.segment_size,
+                                directory.state.system,
+                                directory.state.timeline,
+                                directory.state.log_begin,
+                                server_version_of(directory.state.page_magic),
+                                std::move(wake)};
   options.recent = &recent;
   auto feed = postgres::FeedServer::start(std::move(options));
   if (!feed) return std::unexpected(feed.error());
   return std::move(*feed);
 }
 
-// What the last turn made durable, for the feed. It releases what it was given before this only with the next turn, so it reads the disk once at most.
+// What the last turn made durable, for the feed. It releases what it was given before this only with the next turn, so
+// it reads the disk once at most.
 void keep_recent(const node::ReplicaNode& node, std::span<const std::byte> ring, RecentBytes& recent) {
   const LsnRange held = node.durable_in_ring();
-  if (held.begin == held.end) return recent.append(std::max(held.end, recent.end()), {});  // Between sessions the ring is nobody's.
+  if (held.begin == held.end)
+    return recent.append(std::max(held.end, recent.end()), {});  // Between sessions the ring is nobody's.
   for (Lsn at = std::max(held.begin, recent.end()); at < held.end;) {
     const std::size_t offset = at.value & (ring.size() - 1);
     const std::size_t bytes = std::min<std::size_t>((held.end - at).value, ring.size() - offset);
@@ -78,7 +89,8 @@ void keep_recent(const node::ReplicaNode& node, std::span<const std::byte> ring,
 // Answers the control socket. Everything about the node is asked of the data thread.
 class ReplicaControl {
  public:
-  ReplicaControl(const Config& config, const ReplicaDirectory& directory, node::ReplicaNode& node, Mailbox& mailbox, const FileDisk& disk)
+  ReplicaControl(const Config& config, const ReplicaDirectory& directory, node::ReplicaNode& node, Mailbox& mailbox,
+                 const FileDisk& disk)
       : config_(config), directory_(directory), node_(node), mailbox_(mailbox), disk_(disk) {}
 
   std::expected<Json, Error> answer(const Json& request) {
@@ -88,7 +100,8 @@ class ReplicaControl {
     if (command == "release") return release(request);
     if (command == "promoted") return promoted();
     if (command == "fenced") return fenced_since(request);
-    return std::unexpected(Error{ExitCode::kUsage, "a replica's daemon does not know this command", command, "status, fence, release, promoted, fenced"});
+    return std::unexpected(Error{ExitCode::kUsage, "a replica's daemon does not know this command", command,
+                                 "status, fence, release, promoted, fenced"});
   }
 
  private:
@@ -119,7 +132,8 @@ class ReplicaControl {
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
-    return std::unexpected(Error{ExitCode::kStorage, "what was received did not become durable within 30 s", config_.name, "look at the replica's disk; the fence itself stands"});
+    return std::unexpected(Error{ExitCode::kStorage, "what was received did not become durable within 30 s",
+                                 config_.name, "look at the replica's disk; the fence itself stands"});
   }
 
   std::expected<Json, Error> release(const Json& request) {
@@ -127,7 +141,8 @@ class ReplicaControl {
     if (!unfenced) return std::unexpected(unfenced.error());
     const auto evidence = mailbox_.call([&] { return node_.evidence(); });
     if (evidence.promise.candidate != config_.name)
-      return std::unexpected(Error{ExitCode::kRefused, "this replica is not fenced for its own promotion", config_.name, "slipstream promote does that first"});
+      return std::unexpected(Error{ExitCode::kRefused, "this replica is not fenced for its own promotion", config_.name,
+                                   "slipstream promote does that first"});
     mailbox_.call([&] { return node_.release_everything(std::move(*unfenced)), true; });
     if (auto kept = wait_until_kept(); !kept) return std::unexpected(kept.error());
     return Json{{"end", to_string(evidence.durable_end)}};
@@ -165,7 +180,8 @@ class ReplicaControl {
       if (mailbox_.call([&] { return node_.promotion_durable(); })) return {};
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
-    return std::unexpected(Error{ExitCode::kStorage, "the state file was not written within 20 s", config_.name, "look at the replica's disk, then repeat"});
+    return std::unexpected(Error{ExitCode::kStorage, "the state file was not written within 20 s", config_.name,
+                                 "look at the replica's disk, then repeat"});
   }
 
   const Config& config_;
@@ -175,12 +191,17 @@ class ReplicaControl {
   const FileDisk& disk_;
 };
 
-// A ledger of a segment that recovery does not find whole goes before its bytes are written again. It says that something was lost that had been durable after the last state file.
+// A ledger of a segment that recovery does not find whole goes before its bytes are written again. It says that
+// something was lost that had been durable after the last state file.
 std::expected<void, Error> drop_ledgers_beyond(const ReplicaDirectory& directory) {
-  const auto dropped = wal::io::remove_ledgers_beyond(directory.ledgers(), directory.layout(), directory.recovered.durable_end);
+  const auto dropped =
+      wal::io::remove_ledgers_beyond(directory.ledgers(), directory.layout(), directory.recovered.durable_end);
   if (!dropped) return std::unexpected(dropped.error());
   if (*dropped > 0)
-    spdlog::warn("{} segments behind {} were complete and durable, but are not whole now: look at the storage; they are fetched from the primary again", *dropped, to_string(directory.recovered.durable_end));
+    spdlog::warn(
+        "{} segments behind {} were complete and durable, but are not whole now: look at the storage; they are fetched "
+        "from the primary again",
+        *dropped, to_string(directory.recovered.durable_end));
   return {};
 }
 
@@ -190,8 +211,10 @@ CompleteLog complete_log(const node::ReplicaNode& node) {
   return {{view.log_begin, std::max(view.log_begin, view.durable_end)}, view.timeline};
 }
 
-// Once a second: segments that neither the standby nor a reader nor replica.keep wants are removed, but only below what the state file already gives as the log's begin.
-void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby, node::ReplicaNode& node, Mailbox& mailbox) {
+// Once a second: segments that neither the standby nor a reader nor replica.keep wants are removed, but only below what
+// the state file already gives as the log's begin.
+void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby,
+                        node::ReplicaNode& node, Mailbox& mailbox) {
   auto* feed = dynamic_cast<postgres::FeedServer*>(&standby);
   const Lsn fed_from = feed ? feed->needed_from() : Lsn{UINT64_MAX};
   const Lsn begin = mailbox.call([&] {
@@ -218,7 +241,8 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   const auto wake = [&waker] { waker.notify(); };
   Memory ring(config.runtime.ring.value), compare(kCompareBytes);
   load_last_block(*directory, ring.span());
-  FileDisk disk({directory->wal(), directory->state_file(), directory->state.segment_size, directory->state.timeline, directory->history, true, wake});
+  FileDisk disk({directory->wal(), directory->state_file(), directory->state.segment_size, directory->state.timeline,
+                 directory->history, true, wake});
   const std::span<std::byte> regions[] = {compare.span()};
   disk.register_memory(regions);
   if (!disk.note().empty()) spdlog::warn("{}", disk.note());
@@ -228,14 +252,18 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   if (!standby) return std::unexpected(standby.error());
 
   node::ReplicaOptions options;
-  options.id = config.self().number, options.name = config.name, options.primary = config.primary_node()->number, options.log_only = config.replica.log_only;
-  node::ReplicaNode node(options, directory->state, directory->recovered, ring.span(), compare.span(), dataplane::monotonic_now());
+  options.id = config.self().number, options.name = config.name, options.primary = config.primary_node()->number,
+  options.log_only = config.replica.log_only;
+  node::ReplicaNode node(options, directory->state, directory->recovered, ring.span(), compare.span(),
+                         dataplane::monotonic_now());
 
   Mailbox mailbox(wake);
   ReplicaControl answers(config, *directory, node, mailbox, disk);
-  auto control = ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
+  auto control =
+      ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
   if (!control) return std::unexpected(control.error());
-  spdlog::info("replica {}: system {}, log from {} to {}; there: {}", config.name, directory->state.system.value, to_string(directory->state.log_begin), to_string(directory->recovered.durable_end),
+  spdlog::info("replica {}: system {}, log from {} to {}; there: {}", config.name, directory->state.system.value,
+               to_string(directory->state.log_begin), to_string(directory->recovered.durable_end),
                wal::to_string(directory->recovered.stopped_by));
 
   std::atomic<bool> loop_ended{false};
@@ -245,7 +273,8 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
       if (!loop_ended) keep_within_bounds(config, *directory, **standby, node, mailbox);
     }
   });
-  LedgerKeeper ledgers({directory->wal(), directory->ledgers(), directory->layout(), [&] { return std::optional(mailbox.call([&] { return complete_log(node); })); }});
+  LedgerKeeper ledgers({directory->wal(), directory->ledgers(), directory->layout(),
+                        [&] { return std::optional(mailbox.call([&] { return complete_log(node); })); }});
   std::string state_shown;
   Instant looked{};
   network->run(

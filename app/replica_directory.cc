@@ -11,7 +11,9 @@
 namespace slipstream::app {
 namespace {
 
-Error directory_error(const std::filesystem::path& path, std::string what, std::string remedy) { return {ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)}; }
+Error directory_error(const std::filesystem::path& path, std::string what, std::string remedy) {
+  return {ExitCode::kDirectory, std::move(what), path.string(), std::move(remedy)};
+}
 
 constexpr std::uint64_t kRecentBytes = std::uint64_t{1} << 30;
 
@@ -20,15 +22,22 @@ std::expected<node::State, Error> read_state(const std::filesystem::path& path) 
   if (!content) return std::unexpected(content.error());
   auto state = node::decode_state(*content, (path / "state").string());
   if (!state) return std::unexpected(state.error());
-  if (state->role != node::State::Role::kReplica) return std::unexpected(directory_error(path, "this is a primary's state directory, not a replica's", "correct replica.directory"));
-  if (state->segment_size.value == 0) return std::unexpected(directory_error(path / "state", "the state file names no segment size", "make the replica anew with init-standby"));
+  if (state->role != node::State::Role::kReplica)
+    return std::unexpected(
+        directory_error(path, "this is a primary's state directory, not a replica's", "correct replica.directory"));
+  if (state->segment_size.value == 0)
+    return std::unexpected(directory_error(path / "state", "the state file names no segment size",
+                                           "make the replica anew with init-standby"));
   return state;
 }
 
 std::expected<std::string, Error> read_history(const std::filesystem::path& wal, TimelineId timeline) {
   if (timeline.value <= 1) return "";
   const auto content = wal::io::read_file(wal / wal::history_file_name(timeline));
-  if (!content) return std::unexpected(directory_error(wal / wal::history_file_name(timeline), content.error().what, "copy this file from the primary's pg_wal, or make the replica anew with init-standby"));
+  if (!content)
+    return std::unexpected(
+        directory_error(wal / wal::history_file_name(timeline), content.error().what,
+                        "copy this file from the primary's pg_wal, or make the replica anew with init-standby"));
   return std::string(reinterpret_cast<const char*>(content->data()), content->size());
 }
 
@@ -40,7 +49,8 @@ std::optional<wal::TimelineHistory> history_in(const std::filesystem::path& wal,
 }
 
 // The state file knows better: a record that began at scan_begin was whole on storage, and so was all that was final.
-std::optional<Error> damage(const std::filesystem::path& wal, const node::State& state, const wal::TimelineHistory& history, const wal::Recovered& found) {
+std::optional<Error> damage(const std::filesystem::path& wal, const node::State& state,
+                            const wal::TimelineHistory& history, const wal::Recovered& found) {
   const Lsn known = std::max(state.final_end, state.scan_begin);
   const bool last_record_lost = state.scan_begin_is_record && found.durable_end <= state.scan_begin;
   if (found.durable_end >= known && !last_record_lost) return std::nullopt;
@@ -55,22 +65,33 @@ std::optional<Error> damage(const std::filesystem::path& wal, const node::State&
     there = std::filesystem::exists(segment, ignored);
   }
   if (!there) segment = wal / layout.file_name(history.file_owner(layout.begin_of(number), state.segment_size), number);
-  const std::string what = there ? fmt::format("the segment is damaged at {} ({})", to_string(found.stopped_at), found.stopped_by == wal::ScanFault::kEnd ? "zeros where there was WAL" : wal::to_string(found.stopped_by))
-                                 : "the segment is missing";
-  return directory_error(segment, fmt::format("{}, but the log was durable to {} and beyond: its storage lost data", what, to_string(known)),
-                         "do not promote from it; copy the segment of this name from the primary's pg_wal while it is there, or make the replica anew with init-standby");
+  const std::string what =
+      there ? fmt::format("the segment is damaged at {} ({})", to_string(found.stopped_at),
+                          found.stopped_by == wal::ScanFault::kEnd ? "zeros where there was WAL"
+                                                                   : wal::to_string(found.stopped_by))
+            : "the segment is missing";
+  return directory_error(
+      segment,
+      fmt::format("{}, but the log was durable to {} and beyond: its storage lost data", what, to_string(known)),
+      "do not promote from it; copy the segment of this name from the primary's pg_wal while it is there, or make the "
+      "replica anew with init-standby");
 }
 
 std::expected<void, Error> check_there(const std::filesystem::path& path) {
   std::error_code problem;
   if (!std::filesystem::exists(path / "state", problem)) {
-    if (problem) return std::unexpected(directory_error(path, "cannot use the directory: " + problem.message(), "run as the user that owns it, or correct replica.directory"));
-    return std::unexpected(directory_error(path, "not a replica's directory: it has no state file", "make it with: slipstream init-standby -c FILE --primary CONNINFO -D PGDATA"));
+    if (problem)
+      return std::unexpected(directory_error(path, "cannot use the directory: " + problem.message(),
+                                             "run as the user that owns it, or correct replica.directory"));
+    return std::unexpected(
+        directory_error(path, "not a replica's directory: it has no state file",
+                        "make it with: slipstream init-standby -c FILE --primary CONNINFO -D PGDATA"));
   }
   return {};
 }
 
-std::expected<ReplicaDirectory, Error> recover(const std::filesystem::path& path, ReplicaDirectory::Check check, wal::io::LogUse use) {
+std::expected<ReplicaDirectory, Error> recover(const std::filesystem::path& path, ReplicaDirectory::Check check,
+                                               wal::io::LogUse use) {
   auto state = read_state(path);
   if (!state) return std::unexpected(state.error());
   const wal::SegmentLayout layout(state->segment_size);
@@ -79,9 +100,13 @@ std::expected<ReplicaDirectory, Error> recover(const std::filesystem::path& path
   auto content = read_history(wal, state->timeline);
   if (!content) return std::unexpected(content.error());
   const auto history = wal::TimelineHistory::parse(state->timeline, *content);
-  if (!history) return std::unexpected(directory_error(wal / history.error().where, history.error().what, history.error().remedy));
+  if (!history)
+    return std::unexpected(directory_error(wal / history.error().where, history.error().what, history.error().remedy));
 
-  const Lsn begin = check == ReplicaDirectory::Check::kRecent && state->scan_begin.value > state->log_begin.value + kRecentBytes ? layout.segment_begin(Lsn{state->scan_begin.value - kRecentBytes}) : state->log_begin;
+  const Lsn begin =
+      check == ReplicaDirectory::Check::kRecent && state->scan_begin.value > state->log_begin.value + kRecentBytes
+          ? layout.segment_begin(Lsn{state->scan_begin.value - kRecentBytes})
+          : state->log_begin;
   wal::io::FileSegmentSource source(wal, layout, *history);
   const auto recovered = wal::recover(source, layout, begin, wal::Scanner::Start::kPage, {state->system, {}});
   if (auto damaged = damage(wal, *state, *history, recovered)) return std::unexpected(*damaged);
@@ -101,8 +126,11 @@ std::expected<ReplicaDirectory, Error> ReplicaDirectory::open(const std::filesys
   if (!lock) return std::unexpected(lock.error());
   auto directory = recover(path, check, wal::io::LogUse::kWrite);
   if (!directory) return directory;
-  // What was read may still be only in the page cache of a killed daemon: it must be on storage before it is acknowledged again.
-  if (auto synced = wal::io::sync_segments_from(directory->wal(), directory->layout(), directory->state.scan_begin); !synced) return std::unexpected(synced.error());
+  // What was read may still be only in the page cache of a killed daemon: it must be on storage before it is
+  // acknowledged again.
+  if (auto synced = wal::io::sync_segments_from(directory->wal(), directory->layout(), directory->state.scan_begin);
+      !synced)
+    return std::unexpected(synced.error());
   directory->lock.emplace(std::move(*lock));
   return directory;
 }
@@ -113,7 +141,8 @@ std::expected<ReplicaDirectory, Error> ReplicaDirectory::look_at(const std::file
 }
 
 wal::io::FileSegmentSource source_of(const ReplicaDirectory& directory) {
-  return wal::io::FileSegmentSource(directory.wal(), directory.layout(), history_in(directory.wal(), directory.state.timeline));
+  return wal::io::FileSegmentSource(directory.wal(), directory.layout(),
+                                    history_in(directory.wal(), directory.state.timeline));
 }
 
 void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring) {
@@ -131,10 +160,12 @@ void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, Byte
   wal::io::FileSegmentSource source(wal, layout, history_in(wal, evidence.timeline));
   const std::uint64_t block = align_down(evidence.final_end, wal::kBlockBytes).value;
   const Lsn begin = std::max(evidence.log_begin, Lsn{block > kBelowFinal ? block - kBelowFinal : 0});
-  if (begin < evidence.durable_end) evidence.blocks = wal::io::digest_blocks(source, layout, {begin, evidence.durable_end});
+  if (begin < evidence.durable_end)
+    evidence.blocks = wal::io::digest_blocks(source, layout, {begin, evidence.durable_end});
 }
 
-std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path& path, const std::string& name, NodeId id, const OfflineFence& fence) {
+std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path& path, const std::string& name,
+                                                     NodeId id, const OfflineFence& fence) {
   auto directory = ReplicaDirectory::open(path, ReplicaDirectory::Check::kWhole);
   if (!directory) return std::unexpected(directory.error());
   node::ReplicaOptions options;
@@ -150,9 +181,13 @@ std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path
   if (!fence.candidate.empty()) {
     const std::uint32_t promised = directory->state.promise.epoch.term;
     const bool again = directory->state.promise.candidate == fence.candidate;
-    if (auto done = node.fence(fence.term.value_or(again ? promised : promised + 1), fence.candidate, fence.supersede, now); !done) return std::unexpected(done.error());
+    if (auto done =
+            node.fence(fence.term.value_or(again ? promised : promised + 1), fence.candidate, fence.supersede, now);
+        !done)
+      return std::unexpected(done.error());
     while (auto persist = node.next_persist()) {
-      if (auto kept = wal::io::durable_replace(directory->state_file(), persist->content); !kept) return std::unexpected(kept.error());
+      if (auto kept = wal::io::durable_replace(directory->state_file(), persist->content); !kept)
+        return std::unexpected(kept.error());
       node.on_disk({persist->id, node::DiskStatus::kOk}, now);
     }
   }

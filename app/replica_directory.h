@@ -35,8 +35,9 @@ struct ReplicaDirectory {
     kRecent,  // The last GiB: quick enough for a daemon's start.
     kWhole,
   };
-  // Locks, reads and recovers. Errors (kDirectory): not initialised, not usable, in use, a primary's; or damaged: it names the segment and the position where the log ends although the
-  // state file knows that it was durable beyond. A torn tail behind what is known to be durable is no error.
+  // Locks, reads and recovers. Errors (kDirectory): not initialised, not usable, in use, a primary's; or damaged: it
+  // names the segment and the position where the log ends although the state file knows that it was durable beyond. A
+  // torn tail behind what is known to be durable is no error.
   static std::expected<ReplicaDirectory, Error> open(const std::filesystem::path& path, Check check = Check::kRecent);
   // The same of another replica's directory, or of a copy, that nobody writes to meanwhile: nothing in it is changed.
   static std::expected<ReplicaDirectory, Error> look_at(const std::filesystem::path& path, Check check);
@@ -51,12 +52,14 @@ void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> rin
 // Evidence with the digests that a promotion compares.
 void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size);
 
-// What a stopped replica holds; with a fence first, made durable, when `candidate` is not empty. `name` as in the configuration; empty: as its member list names it.
+// What a stopped replica holds; with a fence first, made durable, when `candidate` is not empty. `name` as in the
+// configuration; empty: as its member list names it.
 struct OfflineFence {
   std::string candidate;
   std::optional<std::uint32_t> term;
   bool supersede = false;
 };
-std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path& path, const std::string& name, NodeId id, const OfflineFence& fence);
+std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path& path, const std::string& name,
+                                                     NodeId id, const OfflineFence& fence);
 
 }  // namespace slipstream::app

@@ -105,8 +105,11 @@ std::string marks_lines(const Json& view, const std::string& holder) {
   std::string out;
   for (const Json& mark : view.value("not_held", Json::array())) {
     const std::string from = text(mark, "from") == "0/0" ? "a position not known" : text(mark, "from");
-    const std::string range = mark["to"].is_null() ? fmt::format("from {} on", from) : fmt::format("between {} and {}", from, text(mark, "to"));
-    out += fmt::format("not held   commits {} may be lacking on {}: synchronous_standby_names did not always contain slipstream\n", range, holder);
+    const std::string range = mark["to"].is_null() ? fmt::format("from {} on", from)
+                                                   : fmt::format("between {} and {}", from, text(mark, "to"));
+    out += fmt::format(
+        "not held   commits {} may be lacking on {}: synchronous_standby_names did not always contain slipstream\n",
+        range, holder);
   }
   return out;
 }
@@ -115,46 +118,53 @@ std::string primary_table(const Json& view) {
   std::string out = fmt::format("state      {}{}\nepoch      {}   timeline {}   system {}\n", text(view, "state"),
                                 text(view, "reason").empty() ? "" : ": " + text(view, "reason"), text(view, "epoch"),
                                 view.value("timeline", 0), text(view, "system"));
-  out += fmt::format("positions  flushed {}   shipped {}   confirmed {}\n", text(view, "flushed_end"), text(view, "shipped_end"),
-                     text(view, "confirmed_end"));
+  out += fmt::format("positions  flushed {}   shipped {}   confirmed {}\n", text(view, "flushed_end"),
+                     text(view, "shipped_end"), text(view, "confirmed_end"));
   const Json& committed = view["committed"];
-  out += fmt::format("committed  received {}   durable {}   applied {}\n", text(committed, "received"), text(committed, "durable"),
-                     text(committed, "applied"));
-  out += fmt::format("policy     {} (version {})\n", text(view, "policy").empty() ? "none: asynchronous" : text(view, "policy"),
+  out += fmt::format("committed  received {}   durable {}   applied {}\n", text(committed, "received"),
+                     text(committed, "durable"), text(committed, "applied"));
+  out += fmt::format("policy     {} (version {})\n",
+                     text(view, "policy").empty() ? "none: asynchronous" : text(view, "policy"),
                      view.value("policy_version", 0));
   out += marks_lines(view, "replicas");
-  for (const Json& sentence : view["waiting_for"]) out += fmt::format("           commits wait: {}\n", sentence.get<std::string>());
-  out += fmt::format("\n{:<12} {:<12} {:<7} {:>13} {:>13} {:>13} {:>21} {:>21}\n", "replica", "state", "counts", "received", "durable",
-                     "applied", "durable lag p50/p99", "applied lag p50/p99");
+  for (const Json& sentence : view["waiting_for"])
+    out += fmt::format("           commits wait: {}\n", sentence.get<std::string>());
+  out += fmt::format("\n{:<12} {:<12} {:<7} {:>13} {:>13} {:>13} {:>21} {:>21}\n", "replica", "state", "counts",
+                     "received", "durable", "applied", "durable lag p50/p99", "applied lag p50/p99");
   for (const Json& replica : view["replicas"]) {
     const Json& ends = replica["ends"];
     const auto lag = [&](const char* level) {
       const Json& q = replica["lag_us"][level];
-      return q.value("count", 0) == 0 ? std::string("-") : fmt::format("{:.0f} / {:.0f} us", q.value("p50", 0.0), q.value("p99", 0.0));
+      return q.value("count", 0) == 0 ? std::string("-")
+                                      : fmt::format("{:.0f} / {:.0f} us", q.value("p50", 0.0), q.value("p99", 0.0));
     };
-    out += fmt::format("{:<12} {:<12} {:<7} {:>13} {:>13} {:>13} {:>21} {:>21}\n", text(replica, "name"), text(replica, "state"),
-                       replica.value("counts", false) ? "yes" : "no", text(ends, "received"), text(ends, "durable"), text(ends, "applied"),
-                       lag("durable"), lag("applied"));
+    out += fmt::format("{:<12} {:<12} {:<7} {:>13} {:>13} {:>13} {:>21} {:>21}\n", text(replica, "name"),
+                       text(replica, "state"), replica.value("counts", false) ? "yes" : "no", text(ends, "received"),
+                       text(ends, "durable"), text(ends, "applied"), lag("durable"), lag("applied"));
     if (!text(replica, "reason").empty()) out += fmt::format("             {}\n", text(replica, "reason"));
   }
   return out;
 }
 
 std::string replica_table(const Json& view) {
-  std::string out = fmt::format("state      {}{}\nepoch      held {}   promised {}{}   timeline {}   system {}\n", text(view, "state"),
-                                text(view, "reason").empty() ? "" : ": " + text(view, "reason"), text(view, "held_epoch"),
-                                text(view, "promised_epoch"),
-                                text(view, "promised_to").empty() ? "" : " to " + text(view, "promised_to"), view.value("timeline", 0),
-                                text(view, "system"));
-  out += fmt::format("log        begins {}   received {}   durable {}   final {}\n", text(view, "log_begin"), text(view, "received_end"),
-                     text(view, "durable_end"), text(view, "final_end"));
+  std::string out = fmt::format("state      {}{}\nepoch      held {}   promised {}{}   timeline {}   system {}\n",
+                                text(view, "state"), text(view, "reason").empty() ? "" : ": " + text(view, "reason"),
+                                text(view, "held_epoch"), text(view, "promised_epoch"),
+                                text(view, "promised_to").empty() ? "" : " to " + text(view, "promised_to"),
+                                view.value("timeline", 0), text(view, "system"));
+  out += fmt::format("log        begins {}   received {}   durable {}   final {}\n", text(view, "log_begin"),
+                     text(view, "received_end"), text(view, "durable_end"), text(view, "final_end"));
   out += fmt::format("standby    {}   fed {}   applied {}\n",
-                     view.value("log_only", false) ? "none (log_only)" : view.value("standby_connected", false) ? "connected" : "not connected",
+                     view.value("log_only", false)            ? "none (log_only)"
+                     : view.value("standby_connected", false) ? "connected"
+                                                              : "not connected",
                      text(view, "fed_end"), text(view, "applied_end"));
   out += fmt::format("policy     {}\n", text(view, "policy").empty() ? "not known yet" : text(view, "policy"));
   out += marks_lines(view, "this replica");
   if (view.value("split_brain_possible", false))
-    out += fmt::format("warning    {}\n", split_brain_warning(view["unfenced"].get<std::vector<std::string>>(), text(view, "promised_to"), view.value("promised_term", 0u)));
+    out +=
+        fmt::format("warning    {}\n", split_brain_warning(view["unfenced"].get<std::vector<std::string>>(),
+                                                           text(view, "promised_to"), view.value("promised_term", 0u)));
   return out;
 }
 
@@ -162,16 +172,21 @@ std::string replica_table(const Json& view) {
 
 Json status_json(const node::Snapshot& snapshot) {
   Json out{{"name", snapshot.name}, {"role", snapshot.role}};
-  if (snapshot.role == "primary") out["primary"] = primary_json(snapshot.primary);
-  else out["replica"] = replica_self_json(snapshot.replica);
+  if (snapshot.role == "primary")
+    out["primary"] = primary_json(snapshot.primary);
+  else
+    out["replica"] = replica_self_json(snapshot.replica);
   out["frames"] = snapshot.verdicts;
   return out;
 }
 
-std::string split_brain_warning(const std::vector<std::string>& unfenced, const std::string& candidate, std::uint32_t term) {
-  return fmt::format("split brain possible until {0} {1} fenced: slipstream fence -c FILE --candidate {2} --term {3} -o EVIDENCE there, then here: "
-                     "slipstream promote -c FILE --fenced EVIDENCE",
-                     fmt::join(unfenced, ", "), unfenced.size() == 1 ? "is" : "are", candidate, term);
+std::string split_brain_warning(const std::vector<std::string>& unfenced, const std::string& candidate,
+                                std::uint32_t term) {
+  return fmt::format(
+      "split brain possible until {0} {1} fenced: slipstream fence -c FILE --candidate {2} --term {3} -o EVIDENCE "
+      "there, then here: "
+      "slipstream promote -c FILE --fenced EVIDENCE",
+      fmt::join(unfenced, ", "), unfenced.size() == 1 ? "is" : "are", candidate, term);
 }
 
 std::string status_table(const Json& status) {

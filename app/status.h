@@ -16,6 +16,7 @@ Json status_json(const node::Snapshot& snapshot);
 std::string status_table(const Json& status);
 
 // "split brain possible until b, c are fenced: …", with the commands.
-std::string split_brain_warning(const std::vector<std::string>& unfenced, const std::string& candidate, std::uint32_t term);
+std::string split_brain_warning(const std::vector<std::string>& unfenced, const std::string& candidate,
+                                std::uint32_t term);
 
 }  // namespace slipstream::app

@@ -12,24 +12,33 @@
 
 namespace slipstream::app {
 
-std::expected<void, Error> run_program(const std::vector<std::string>& command, const std::string& user, ExitCode code) {
+std::expected<void, Error> run_program(const std::vector<std::string>& command, const std::string& user,
+                                       ExitCode code) {
   const bool change_user = geteuid() == 0 && !user.empty();
   const passwd* entry = change_user ? getpwnam(user.c_str()) : nullptr;
-  if (change_user && !entry) return std::unexpected(Error{ExitCode::kUsage, fmt::format("there is no user \"{}\"", user), "--user", "name the user that runs PostgreSQL"});
+  if (change_user && !entry)
+    return std::unexpected(Error{ExitCode::kUsage, fmt::format("there is no user \"{}\"", user), "--user",
+                                 "name the user that runs PostgreSQL"});
   std::vector<char*> arguments;
   for (const std::string& each : command) arguments.push_back(const_cast<char*>(each.c_str()));
   arguments.push_back(nullptr);
   const pid_t child = fork();
   if (child == 0) {
-    if (entry && (initgroups(entry->pw_name, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 || setuid(entry->pw_uid) != 0)) _exit(126);
+    if (entry &&
+        (initgroups(entry->pw_name, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 || setuid(entry->pw_uid) != 0))
+      _exit(126);
     execvp(arguments[0], arguments.data());
     _exit(127);
   }
   int status = 0;
-  if (child < 0 || waitpid(child, &status, 0) != child) return std::unexpected(Error{ExitCode::kInternal, std::string("cannot start it: ") + std::strerror(errno), command[0], ""});
+  if (child < 0 || waitpid(child, &status, 0) != child)
+    return std::unexpected(
+        Error{ExitCode::kInternal, std::string("cannot start it: ") + std::strerror(errno), command[0], ""});
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   const int result = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return std::unexpected(Error{code, result == 127 ? "there is no such program" : fmt::format("ended with status {}", result), command[0], result == 127 ? "install postgresql-client" : "its own message stands above"});
+  return std::unexpected(
+      Error{code, result == 127 ? "there is no such program" : fmt::format("ended with status {}", result), command[0],
+            result == 127 ? "install postgresql-client" : "its own message stands above"});
 }
 
 std::string postgres_program(const std::string& name, std::uint32_t server_version_num) {

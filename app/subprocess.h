@@ -9,7 +9,8 @@
 
 namespace slipstream::app {
 
-// Runs a program with our standard output and error, as `user` when we are root (empty: as ourselves). Errors: it could not be started, or ended with another status than 0.
+// Runs a program with our standard output and error, as `user` when we are root (empty: as ourselves). Errors: it could
+// not be started, or ended with another status than 0.
 std::expected<void, Error> run_program(const std::vector<std::string>& command, const std::string& user, ExitCode code);
 
 // PostgreSQL's program of this name: from Debian's directory for this major version, else from PATH.

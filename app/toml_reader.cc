@@ -14,8 +14,8 @@ const toml::node* TomlReader::get(const std::string& key) {
 
 void TomlReader::fail_at(const toml::source_region& place, const std::string& what, const std::string& remedy) {
   if (problem_) return;
-  problem_ = Error{ExitCode::kConfiguration, what,
-                   fmt::format("{}:{}:{}", path_, place.begin.line, place.begin.column), remedy};
+  problem_ = Error{ExitCode::kConfiguration, what, fmt::format("{}:{}:{}", path_, place.begin.line, place.begin.column),
+                   remedy};
 }
 
 void TomlReader::fail(const std::string& key, const std::string& what, const std::string& remedy) {
@@ -26,17 +26,22 @@ void TomlReader::fail(const std::string& key, const std::string& what, const std
 void TomlReader::text(const std::string& key, std::string& out) {
   const toml::node* node = get(key);
   if (!node) return;
-  if (const auto value = node->value_exact<std::string>()) out = *value;
-  else fail(key, fmt::format("{} must be a text in quotes", full(key)));
+  if (const auto value = node->value_exact<std::string>())
+    out = *value;
+  else
+    fail(key, fmt::format("{} must be a text in quotes", full(key)));
 }
 
 void TomlReader::required_text(const std::string& key, std::string& out) {
   if (!get(key)) {
     // Often it is there, misspelt.
     for (const auto& [name, value] : table_)
-      if (const std::string candidates[] = {key}; !known_.contains(std::string(name.str())) && nearest(name.str(), candidates))
-        return fail_at(name.source(), fmt::format("unknown key \"{}\"", full(std::string(name.str()))), fmt::format("did you mean \"{}\"?", key));
-    fail(key, fmt::format("{} is missing", full(key)), fmt::format("add  {} = \"…\"  here; docs/operations.md lists the keys", key));
+      if (const std::string candidates[] = {key};
+          !known_.contains(std::string(name.str())) && nearest(name.str(), candidates))
+        return fail_at(name.source(), fmt::format("unknown key \"{}\"", full(std::string(name.str()))),
+                       fmt::format("did you mean \"{}\"?", key));
+    fail(key, fmt::format("{} is missing", full(key)),
+         fmt::format("add  {} = \"…\"  here; docs/operations.md lists the keys", key));
     return;
   }
   text(key, out);
@@ -46,24 +51,30 @@ void TomlReader::required_text(const std::string& key, std::string& out) {
 void TomlReader::flag(const std::string& key, bool& out) {
   const toml::node* node = get(key);
   if (!node) return;
-  if (const auto value = node->value_exact<bool>()) out = *value;
-  else fail(key, fmt::format("{} must be true or false", full(key)));
+  if (const auto value = node->value_exact<bool>())
+    out = *value;
+  else
+    fail(key, fmt::format("{} must be true or false", full(key)));
 }
 
 void TomlReader::number(const std::string& key, std::int64_t least, std::int64_t most, std::int64_t& out) {
   const toml::node* node = get(key);
   if (!node) return;
   const auto value = node->value_exact<std::int64_t>();
-  if (value && *value >= least && *value <= most) out = *value;
-  else fail(key, fmt::format("{} must be a whole number from {} to {}", full(key), least, most));
+  if (value && *value >= least && *value <= most)
+    out = *value;
+  else
+    fail(key, fmt::format("{} must be a whole number from {} to {}", full(key), least, most));
 }
 
 void TomlReader::probability(const std::string& key, double& out) {
   const toml::node* node = get(key);
   if (!node) return;
   const auto value = node->value<double>();
-  if (value && *value >= 0 && *value <= 1) out = *value;
-  else fail(key, fmt::format("{} must be a number from 0 to 1", full(key)));
+  if (value && *value >= 0 && *value <= 1)
+    out = *value;
+  else
+    fail(key, fmt::format("{} must be a number from 0 to 1", full(key)));
 }
 
 void TomlReader::size(const std::string& key, ByteCount& out) {
@@ -72,8 +83,10 @@ void TomlReader::size(const std::string& key, ByteCount& out) {
   const auto value = node->value_exact<std::string>();
   if (!value) return fail(key, fmt::format("{} must be a size with a unit in quotes, such as \"64MB\"", full(key)));
   const auto parsed = parse_size(*value);
-  if (parsed) out = *parsed;
-  else fail(key, fmt::format("{}: {}", full(key), parsed.error()));
+  if (parsed)
+    out = *parsed;
+  else
+    fail(key, fmt::format("{}: {}", full(key), parsed.error()));
 }
 
 void TomlReader::texts(const std::string& key, std::vector<std::string>& out) {
@@ -123,7 +136,8 @@ void TomlReader::tables(const std::string& key, const std::function<void(TomlRea
   if (!array) return fail(key, fmt::format("{} must be a list of tables: [[{}]]", full(key), full(key)));
   for (const toml::node& element : *array) {
     const toml::table* sub = element.as_table();
-    if (!sub) return fail_at(element.source(), fmt::format("{} must be a list of tables: [[{}]]", full(key), full(key)), "");
+    if (!sub)
+      return fail_at(element.source(), fmt::format("{} must be a list of tables: [[{}]]", full(key), full(key)), "");
     TomlReader reader(*sub, path_, full(key), problem_);
     read(reader);
     reader.finish();

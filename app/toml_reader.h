@@ -14,8 +14,8 @@
 
 namespace slipstream::app {
 
-// Reads a TOML table strictly: every key must be asked for, every value must have the type asked for. Collects the first problem, with its place;
-// later calls then yield defaults. Ask for all keys, then call finish().
+// Reads a TOML table strictly: every key must be asked for, every value must have the type asked for. Collects the
+// first problem, with its place; later calls then yield defaults. Ask for all keys, then call finish().
 class TomlReader {
  public:
   TomlReader(const toml::table& table, std::string path, std::string section, std::optional<Error>& problem)
@@ -35,7 +35,8 @@ class TomlReader {
 
   bool has(const std::string& key) const { return table_.contains(key); }
   void finish();  // Unknown keys are problems.
-  void fail(const std::string& key, const std::string& what, const std::string& remedy = "");  // At the key's place, or the table's.
+  void fail(const std::string& key, const std::string& what,
+            const std::string& remedy = "");  // At the key's place, or the table's.
 
  private:
   const toml::node* get(const std::string& key);

@@ -19,9 +19,13 @@ class ByteReader {
   explicit ByteReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   template <std::unsigned_integral T>
-  T le() { return read<T>(std::endian::little); }
+  T le() {
+    return read<T>(std::endian::little);
+  }
   template <std::unsigned_integral T>
-  T be() { return read<T>(std::endian::big); }
+  T be() {
+    return read<T>(std::endian::big);
+  }
 
   std::span<const std::byte> bytes(std::size_t count) {
     if (count > remaining()) {

@@ -8,8 +8,8 @@ namespace slipstream {
 }  // namespace slipstream
 
 // Always on, in release builds too: going on with broken state could lose acknowledged commits.
-#define CHECK(condition)                                                      \
-  do {                                                                        \
-    if (!(condition)) [[unlikely]]                                            \
-      ::slipstream::check_failed(#condition, __FILE__, __LINE__);             \
+#define CHECK(condition)                                          \
+  do {                                                            \
+    if (!(condition)) [[unlikely]]                                \
+      ::slipstream::check_failed(#condition, __FILE__, __LINE__); \
   } while (false)

@@ -11,7 +11,9 @@ std::string to_string(Lsn lsn) {
   return text;
 }
 
-std::string to_string(const LsnRange& range) { return "[" + to_string(range.begin) + ", " + to_string(range.end) + ")"; }
+std::string to_string(const LsnRange& range) {
+  return "[" + to_string(range.begin) + ", " + to_string(range.end) + ")";
+}
 
 std::optional<Lsn> parse_lsn(std::string_view text) {
   const auto slash = text.find('/');

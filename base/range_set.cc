@@ -50,8 +50,8 @@ void RangeSet::erase_below(Lsn end) { erase({Lsn{0}, end}); }
 bool RangeSet::contains(LsnRange range) const { return range.empty() || contiguous_end(range.begin) >= range.end; }
 
 Lsn RangeSet::contiguous_end(Lsn begin) const {
-  const auto it = std::upper_bound(ranges_.begin(), ranges_.end(), begin,
-                                   [](Lsn at, const LsnRange& r) { return at < r.end; });
+  const auto it =
+      std::upper_bound(ranges_.begin(), ranges_.end(), begin, [](Lsn at, const LsnRange& r) { return at < r.end; });
   return it != ranges_.end() && it->contains(begin) ? it->end : begin;
 }
 

@@ -18,10 +18,10 @@ class RangeSet {
   void erase_below(Lsn end);
   void clear() { ranges_.clear(); }
 
-  bool contains(LsnRange range) const;             // Every position of it. An empty range is contained.
-  Lsn contiguous_end(Lsn begin) const;             // First position at or after `begin` that is not in the set.
+  bool contains(LsnRange range) const;  // Every position of it. An empty range is contained.
+  Lsn contiguous_end(Lsn begin) const;  // First position at or after `begin` that is not in the set.
   bool empty() const { return ranges_.empty(); }
-  ByteCount size() const;                          // Positions in the set.
+  ByteCount size() const;  // Positions in the set.
   const std::vector<LsnRange>& ranges() const { return ranges_; }
 
  private:

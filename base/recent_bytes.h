@@ -42,7 +42,8 @@ class RecentBytes {
   bool read(Lsn at, std::span<std::byte> out) const {
     if (at.value % 8 != 0 || out.size() % 8 != 0) return false;
     const std::uint64_t end = end_.load(std::memory_order_acquire);
-    if (at.value < begin_.load(std::memory_order_relaxed) || at.value > end || out.size() > end - at.value) return false;
+    if (at.value < begin_.load(std::memory_order_relaxed) || at.value > end || out.size() > end - at.value)
+      return false;
     for (std::size_t i = 0; i < out.size(); i += 8) {
       const std::uint64_t word = slot(at.value + i).load(std::memory_order_relaxed);
       std::memcpy(out.data() + i, &word, sizeof word);
@@ -56,7 +57,9 @@ class RecentBytes {
  private:
   std::size_t capacity() const { return words_.size() * 8; }
   std::atomic<std::uint64_t>& slot(std::uint64_t position) { return words_[position / 8 & (words_.size() - 1)]; }
-  const std::atomic<std::uint64_t>& slot(std::uint64_t position) const { return words_[position / 8 & (words_.size() - 1)]; }
+  const std::atomic<std::uint64_t>& slot(std::uint64_t position) const {
+    return words_[position / 8 & (words_.size() - 1)];
+  }
 
   std::vector<std::atomic<std::uint64_t>> words_;
   std::atomic<std::uint64_t> begin_{0}, end_{0};

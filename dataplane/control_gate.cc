@@ -32,7 +32,8 @@ void ControlGate::on_alarm(void* gate) { static_cast<ControlGate*>(gate)->hold()
 void ControlGate::hold() {
   held_.store(true, std::memory_order_release);
   held_.wait(true, std::memory_order_acquire);
-  // The next alarm comes after what became ready meanwhile: the interrupt thread looks at all its sources in turn. Without one (no memory) the data thread sees memif as closed.
+  // The next alarm comes after what became ready meanwhile: the interrupt thread looks at all its sources in turn.
+  // Without one (no memory) the data thread sees memif as closed.
   (void)rte_eal_alarm_set(kOpenUs, on_alarm, this);
 }
 

@@ -25,8 +25,10 @@ namespace {
 
 constexpr std::uint16_t kDescriptors = 1024;  // A direction.
 constexpr int kFlushTries = 4;
-// A link whose packets come is up; looking costs memif's data thread a moment, and milliseconds where the interrupt thread has to wait for a core.
-constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100), kLinkDownPollPeriod = milliseconds(5);
+// A link whose packets come is up; looking costs memif's data thread a moment, and milliseconds where the interrupt
+// thread has to wait for a core.
+constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100),
+                   kLinkDownPollPeriod = milliseconds(5);
 constexpr Duration kConnectPeriod = milliseconds(500);  // For a handshake to finish before another attempt.
 constexpr Duration kStalled = seconds(1);
 constexpr std::uint32_t kMtuMin = 1436, kMtuMax = 9600;  // A control frame with its headers; what NICs take.
@@ -57,7 +59,9 @@ std::optional<std::uint16_t> find_port(const std::string& name) {
   if (rte_ether_unformat_addr(name.c_str(), &wanted) != 0) return std::nullopt;
   for (port = 0; port < RTE_MAX_ETHPORTS; ++port) {
     rte_ether_addr mac{};
-    if (rte_eth_dev_is_valid_port(port) && rte_eth_macaddr_get(port, &mac) == 0 && rte_is_same_ether_addr(&mac, &wanted)) return port;
+    if (rte_eth_dev_is_valid_port(port) && rte_eth_macaddr_get(port, &mac) == 0 &&
+        rte_is_same_ether_addr(&mac, &wanted))
+      return port;
   }
   return std::nullopt;
 }
@@ -66,7 +70,8 @@ std::string existing_ports() {
   std::string out;
   for (std::uint16_t port = 0; port < RTE_MAX_ETHPORTS; ++port) {
     std::array<char, RTE_ETH_NAME_MAX_LEN> name{};
-    if (rte_eth_dev_is_valid_port(port) && rte_eth_dev_get_name_by_port(port, name.data()) == 0) out += (out.empty() ? "" : ", ") + std::string(name.data());
+    if (rte_eth_dev_is_valid_port(port) && rte_eth_dev_get_name_by_port(port, name.data()) == 0)
+      out += (out.empty() ? "" : ", ") + std::string(name.data());
   }
   return out.empty() ? "none" : out;
 }
@@ -74,7 +79,8 @@ std::string existing_ports() {
 }  // namespace
 
 Error Device::error(std::string what, std::string remedy) const {
-  return {ExitCode::kPort, std::move(what), "port \"" + config_.name + "\" (" + config_.device + ")", std::move(remedy)};
+  return {ExitCode::kPort, std::move(what), "port \"" + config_.name + "\" (" + config_.device + ")",
+          std::move(remedy)};
 }
 
 std::expected<std::unique_ptr<Device>, Error> Device::open(const DeviceConfig& config, rte_mempool* pool) {
@@ -96,7 +102,8 @@ std::expected<void, Error> Device::find() {
   const auto port = find_port(config_.device);
   if (!port)
     return std::unexpected(error("DPDK has no such device; it has " + existing_ports(),
-                                 "dpdk-devbind.py --status lists NICs: one that is used must be bound to vfio-pci (or be a Mellanox one); a MAC address must be that of a device named by vdev or pci"));
+                                 "dpdk-devbind.py --status lists NICs: one that is used must be bound to vfio-pci (or "
+                                 "be a Mellanox one); a MAC address must be that of a device named by vdev or pci"));
   port_ = *port;
   rte_ether_addr mac{};
   rte_eth_macaddr_get(port_, &mac);
@@ -107,38 +114,50 @@ std::expected<void, Error> Device::find() {
 std::expected<void, Error> Device::fit_mtu() {
   ip_bytes_max_ = config_.mtu;
   if (config_.mtu < kMtuMin || config_.mtu > kMtuMax)
-    return std::unexpected(error("mtu = " + std::to_string(config_.mtu) + " is not possible", "choose one from " + std::to_string(kMtuMin) + " to " + std::to_string(kMtuMax)));
+    return std::unexpected(error("mtu = " + std::to_string(config_.mtu) + " is not possible",
+                                 "choose one from " + std::to_string(kMtuMin) + " to " + std::to_string(kMtuMax)));
   rte_eth_dev_info info{};
   if (rte_eth_dev_info_get(port_, &info) != 0) return {};
   kernel_interface_ = info.if_index;
   ifreq answer{};
-  if (kernel_interface_ != 0 && ask_kernel(kernel_interface_, SIOCGIFMTU, answer) && answer.ifr_mtu < static_cast<int>(config_.mtu))
-    return std::unexpected(error("the interface " + std::string(answer.ifr_name) + " has an MTU of " + std::to_string(answer.ifr_mtu) + ", the port one of " + std::to_string(config_.mtu),
-                                 "ip link set " + std::string(answer.ifr_name) + " mtu " + std::to_string(config_.mtu) + ", or set the port's mtu to the interface's"));
+  if (kernel_interface_ != 0 && ask_kernel(kernel_interface_, SIOCGIFMTU, answer) &&
+      answer.ifr_mtu < static_cast<int>(config_.mtu))
+    return std::unexpected(error("the interface " + std::string(answer.ifr_name) + " has an MTU of " +
+                                     std::to_string(answer.ifr_mtu) + ", the port one of " +
+                                     std::to_string(config_.mtu),
+                                 "ip link set " + std::string(answer.ifr_name) + " mtu " + std::to_string(config_.mtu) +
+                                     ", or set the port's mtu to the interface's"));
   const rte_devargs* arguments = info.device ? rte_dev_devargs(info.device) : nullptr;
   const Vdev vdev(config_.device + "," + (arguments && arguments->args ? arguments->args : ""));
   if (vdev.driver() == "net_af_packet") {
     const auto frame_bytes = std::strtoul(vdev.option("framesz").value_or("2048").c_str(), nullptr, 10);
     if (frame_bytes < config_.mtu + 64)  // Headers of the ring's; longer packets vanish in silence.
-      return std::unexpected(error("packets of mtu = " + std::to_string(config_.mtu) + " do not fit framesz=" + std::to_string(frame_bytes),
-                                   "set framesz= to a power of two of at least " + std::to_string(config_.mtu + 64) + " and blocksz= to as much or more"));
+      return std::unexpected(error(
+          "packets of mtu = " + std::to_string(config_.mtu) + " do not fit framesz=" + std::to_string(frame_bytes),
+          "set framesz= to a power of two of at least " + std::to_string(config_.mtu + 64) +
+              " and blocksz= to as much or more"));
   }
   is_memif_ = is_memif(vdev);
   if (!is_memif_) return {};
   const MemifOptions memif = MemifOptions::of(vdev);
   // A packet in several of memif's buffers damages later ones (DPDK 22.11), so it has to fit one.
-  ip_bytes_max_ = std::min<std::size_t>(config_.mtu, memif.buffer_bytes > kEthernetBytes ? memif.buffer_bytes - kEthernetBytes : 0);
+  ip_bytes_max_ =
+      std::min<std::size_t>(config_.mtu, memif.buffer_bytes > kEthernetBytes ? memif.buffer_bytes - kEthernetBytes : 0);
   if (ip_bytes_max_ < kMtuMin)
-    return std::unexpected(error("bsize=" + std::to_string(memif.buffer_bytes) + " is too small", "set bsize= to the mtu and " + std::to_string(kEthernetBytes) + " more, on both sides"));
+    return std::unexpected(
+        error("bsize=" + std::to_string(memif.buffer_bytes) + " is too small",
+              "set bsize= to the mtu and " + std::to_string(kEthernetBytes) + " more, on both sides"));
   if (!memif.is_server) server_ = std::make_unique<MemifServerProbe>(memif);
-  doorbell_ = std::make_unique<Doorbell>(memif.bell(memif.is_server), memif.bell(!memif.is_server), memif.is_abstract, config_.may_sleep);
+  doorbell_ = std::make_unique<Doorbell>(memif.bell(memif.is_server), memif.bell(!memif.is_server), memif.is_abstract,
+                                         config_.may_sleep);
   return {};
 }
 
 std::expected<void, Error> Device::set_up() {
   const auto fail = [&](const std::string& what, int code) {
     const std::string complaint = dpdk_complaint();
-    return std::unexpected(error(what + ": " + (complaint.empty() ? rte_strerror(-code) : complaint), "check the device's options, and that no other process uses it"));
+    return std::unexpected(error(what + ": " + (complaint.empty() ? rte_strerror(-code) : complaint),
+                                 "check the device's options, and that no other process uses it"));
   };
   forget_dpdk_log();
   rte_eth_conf conf{};
@@ -146,15 +165,19 @@ std::expected<void, Error> Device::set_up() {
   configured_ = true;
   // Virtual devices limit the MTU in name only: their buffers decide.
   rte_eth_dev_info info{};
-  const bool is_virtual = rte_eth_dev_info_get(port_, &info) == 0 && info.device && std::string_view(rte_bus_name(rte_dev_bus(info.device))) == "vdev";
+  const bool is_virtual = rte_eth_dev_info_get(port_, &info) == 0 && info.device &&
+                          std::string_view(rte_bus_name(rte_dev_bus(info.device))) == "vdev";
   if (!is_virtual)
-    if (const int code = rte_eth_dev_set_mtu(port_, static_cast<std::uint16_t>(config_.mtu)); code != 0 && code != -ENOTSUP)
+    if (const int code = rte_eth_dev_set_mtu(port_, static_cast<std::uint16_t>(config_.mtu));
+        code != 0 && code != -ENOTSUP)
       return fail("cannot have mtu = " + std::to_string(config_.mtu), code);
   std::uint16_t rx = kDescriptors, tx = kDescriptors;
   (void)rte_eth_dev_adjust_nb_rx_tx_desc(port_, &rx, &tx);
   const auto socket = static_cast<unsigned>(rte_eth_dev_socket_id(port_));
-  if (const int code = rte_eth_rx_queue_setup(port_, 0, rx, socket, nullptr, pool_); code != 0) return fail("cannot set up receiving", code);
-  if (const int code = rte_eth_tx_queue_setup(port_, 0, tx, socket, nullptr); code != 0) return fail("cannot set up sending", code);
+  if (const int code = rte_eth_rx_queue_setup(port_, 0, rx, socket, nullptr, pool_); code != 0)
+    return fail("cannot set up receiving", code);
+  if (const int code = rte_eth_tx_queue_setup(port_, 0, tx, socket, nullptr); code != 0)
+    return fail("cannot set up sending", code);
   (void)rte_eth_promiscuous_enable(port_);  // Not every device can; then its own address must do.
   if (is_memif_ && !ControlGate::instance().begin()) return fail("has no memory for a timer", -ENOMEM);
   if (server_) return {};  // Started once its server greets it.
@@ -165,13 +188,16 @@ std::expected<void, Error> Device::set_up() {
 
 bool Device::is_usable() const { return started_ && (!is_memif_ || (is_up_ && ControlGate::instance().is_held())); }
 
-bool Device::is_restless() const { return queued_ > 0 || (is_memif_ && started_ && !ControlGate::instance().is_held()); }
+bool Device::is_restless() const {
+  return queued_ > 0 || (is_memif_ && started_ && !ControlGate::instance().is_held());
+}
 
 bool Device::has_link() const {
   rte_eth_link link{};
   if (!started_ || rte_eth_link_get_nowait(port_, &link) != 0 || link.link_status != RTE_ETH_LINK_UP) return false;
   ifreq answer{};
-  return kernel_interface_ == 0 || !ask_kernel(kernel_interface_, SIOCGIFFLAGS, answer) || (answer.ifr_flags & IFF_RUNNING) != 0;
+  return kernel_interface_ == 0 || !ask_kernel(kernel_interface_, SIOCGIFFLAGS, answer) ||
+         (answer.ifr_flags & IFF_RUNNING) != 0;
 }
 
 void Device::connect(Instant now) {
@@ -240,15 +266,18 @@ void Device::flush() {
     done += rte_eth_tx_burst(port_, 0, queue_.data() + done, static_cast<std::uint16_t>(queued_ - done));
   counters_.sent += done;
   if (done > 0 && doorbell_) doorbell_->ring();
-  std::shift_left(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(queued_), static_cast<std::ptrdiff_t>(done));
+  std::shift_left(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(queued_),
+                  static_cast<std::ptrdiff_t>(done));
   queued_ -= done;
   if (queued_ == 0 || done > 0) {
     stalled_since_ = {};
     return;
   }
   const Instant now = coarse_now();
-  if (stalled_since_ == Instant{}) stalled_since_ = now;
-  else if (now - stalled_since_ > kStalled) drop_queue();
+  if (stalled_since_ == Instant{})
+    stalled_since_ = now;
+  else if (now - stalled_since_ > kStalled)
+    drop_queue();
 }
 
 void Device::drop_queue() {

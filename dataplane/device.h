@@ -20,23 +20,26 @@ struct rte_mempool;
 namespace slipstream::dataplane {
 
 struct DeviceConfig {
-  std::string name;         // In messages, and what peers' `via` names.
-  std::string device;       // DPDK's device name (a vdev's: up to its first comma), a PCI address, or a MAC address.
-  std::uint32_t mtu = 1500; // Of the network: the IP packet's greatest size. memif's bsize must be 14 more.
-  std::string address;      // Local IPv4.
+  std::string name;          // In messages, and what peers' `via` names.
+  std::string device;        // DPDK's device name (a vdev's: up to its first comma), a PCI address, or a MAC address.
+  std::uint32_t mtu = 1500;  // Of the network: the IP packet's greatest size. memif's bsize must be 14 more.
+  std::string address;       // Local IPv4.
   std::uint16_t udp_port = 7650;
-  bool may_sleep = true;    // The thread sleeps when nothing happens: peers on this machine are asked to wake it.
+  bool may_sleep = true;  // The thread sleeps when nothing happens: peers on this machine are asked to wake it.
 };
 
 struct DeviceCounters {
-  std::uint64_t received = 0, sent = 0, foreign = 0 /* not for us, or malformed */, dropped = 0 /* link down, stalled, no memory, or beyond room() */;
+  std::uint64_t received = 0, sent = 0, foreign = 0 /* not for us, or malformed */,
+                dropped = 0 /* link down, stalled, no memory, or beyond room() */;
   std::uint64_t link_losses = 0;
 };
 
 // One DPDK device with a queue each way. Packets are whole: from the Ethernet header on.
-// Guarantees: (1) Nothing here waits. What the device does not take stays in a queue of kQueueMax packets and is tried again, a bounded number of times per flush(). (2) When the
-//   link is down, or the device takes nothing for a second, the queue is dropped and counted. (3) A memif client finds its server when that is started, or started again.
-//   (4) memif's rings are touched only while DPDK's interrupt thread is held (control_gate.h).
+// Guarantees: (1) Nothing here waits. What the device does not take stays in a queue of kQueueMax packets and is tried
+// again, a bounded number of times per flush(). (2) When the
+//   link is down, or the device takes nothing for a second, the queue is dropped and counted. (3) A memif client finds
+//   its server when that is started, or started again. (4) memif's rings are touched only while DPDK's interrupt thread
+//   is held (control_gate.h).
 // Ownership: closes the device. The pool outlives it. Threading: one thread.
 class Device {
  public:
@@ -60,13 +63,15 @@ class Device {
   // Looks at the link when that is due, then at most kBurst packets, valid until the next call.
   std::size_t receive(std::span<std::span<const std::byte>> packets);
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
-  std::span<std::byte> append(std::size_t bytes);  // A packet to be filled before the next flush(); empty (and counted): dropped.
+  std::span<std::byte> append(
+      std::size_t bytes);  // A packet to be filled before the next flush(); empty (and counted): dropped.
   bool is_burst_full() const { return queued_ >= kBurst; }
   void flush();
 
   // What becomes readable when there may be packets; -1: this device cannot wake anybody.
   int wake_fd() const { return doorbell_ ? doorbell_->fd() : -1; }
-  bool is_restless() const;  // Wants to be called again at once, whatever arrives: packets are queued, or its rings are not to be touched just now.
+  bool is_restless() const;  // Wants to be called again at once, whatever arrives: packets are queued, or its rings are
+                             // not to be touched just now.
 
  private:
   Device(const DeviceConfig& config, rte_mempool* pool) : config_(config), pool_(pool) {}
@@ -95,7 +100,7 @@ class Device {
   std::unique_ptr<MemifServerProbe> server_;  // A memif client's.
   std::unique_ptr<Doorbell> doorbell_;        // memif's.
   Instant link_polled_{}, link_looked_at_{};
-  bool heard_ = false;  // Packets came since link_polled_.
+  bool heard_ = false;       // Packets came since link_polled_.
   Instant connected_{};      // When connecting last began.
   Instant stalled_since_{};  // 0: not stalled.
   std::array<rte_mbuf*, kQueueMax> queue_{};

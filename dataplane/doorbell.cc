@@ -17,7 +17,8 @@ Doorbell::Address Doorbell::address_of(const std::string& name, bool is_abstract
   return out;
 }
 
-Doorbell::Doorbell(const std::string& name, const std::string& peer, bool is_abstract, bool listens) : peer_(address_of(peer, is_abstract)) {
+Doorbell::Doorbell(const std::string& name, const std::string& peer, bool is_abstract, bool listens)
+    : peer_(address_of(peer, is_abstract)) {
   constexpr int kType = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
   ringer_ = ::socket(AF_UNIX, kType, 0);
   const Address own = address_of(name, is_abstract);

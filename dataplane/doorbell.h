@@ -1,19 +1,21 @@
 #pragma once
 
-#include <cstddef>
-#include <string>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <cstddef>
+#include <string>
 
 namespace slipstream::dataplane {
 
-// Wakes the process at the other end of a link that has no interrupts but whose both ends are on this machine (memif): each end listens on a UNIX datagram socket and rings
-// the other's after it has sent. A ring is a hint: a lost one costs what a poll would have, so nothing here reports errors, and the sleeper still looks by itself now and then.
+// Wakes the process at the other end of a link that has no interrupts but whose both ends are on this machine (memif):
+// each end listens on a UNIX datagram socket and rings the other's after it has sent. A ring is a hint: a lost one
+// costs what a poll would have, so nothing here reports errors, and the sleeper still looks by itself now and then.
 // Waking by a ring takes about 4 us, a sleeper's own timer 60 us and more on a virtual machine.
 // Ownership: removes its socket file. Threading: one thread; fd() may be polled by it too.
 class Doorbell {
  public:
-  // `name`: of this end's socket, and of the peer's; a path, or a name without a file when `is_abstract`. An end that never sleeps does not listen.
+  // `name`: of this end's socket, and of the peer's; a path, or a name without a file when `is_abstract`. An end that
+  // never sleeps does not listen.
   Doorbell(const std::string& name, const std::string& peer, bool is_abstract, bool listens);
   ~Doorbell();
   Doorbell(const Doorbell&) = delete;

@@ -22,23 +22,29 @@ std::optional<std::uint32_t> parse_address(const std::string& text) {
   return ntohl(address.s_addr);
 }
 
-Error bad_address(const std::string& text, const std::string& where) { return {ExitCode::kPort, "\"" + text + "\" is no IPv4 address", where, "write it as 10.0.0.1"}; }
+Error bad_address(const std::string& text, const std::string& where) {
+  return {ExitCode::kPort, "\"" + text + "\" is no IPv4 address", where, "write it as 10.0.0.1"};
+}
 
 std::expected<rte_mempool*, Error> make_pool(const std::vector<DeviceConfig>& devices) {
   std::size_t packet_bytes = 2048;
-  for (const DeviceConfig& device : devices) packet_bytes = std::max(packet_bytes, Device::packet_bytes_max(device) + 64);
+  for (const DeviceConfig& device : devices)
+    packet_bytes = std::max(packet_bytes, Device::packet_bytes_max(device) + 64);
   const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(packet_bytes + RTE_PKTMBUF_HEADROOM, UINT16_MAX));
   const unsigned count = kBuffersPerDevice * static_cast<unsigned>(std::max<std::size_t>(1, devices.size())) - 1;
-  rte_mempool* pool = rte_pktmbuf_pool_create("slipstream", count, kBufferCache, 0, room, static_cast<int>(rte_socket_id()));
+  rte_mempool* pool =
+      rte_pktmbuf_pool_create("slipstream", count, kBufferCache, 0, room, static_cast<int>(rte_socket_id()));
   if (pool) return pool;
   const std::size_t needed_mb = (count + 1) * (room + std::size_t{256}) / (1 << 20) + 16;
-  return std::unexpected(Error{ExitCode::kPort, std::string("no memory for packet buffers: ") + rte_strerror(rte_errno), "runtime.memory_mb",
+  return std::unexpected(Error{ExitCode::kPort, std::string("no memory for packet buffers: ") + rte_strerror(rte_errno),
+                               "runtime.memory_mb",
                                "set it to at least " + std::to_string(needed_mb) + " for these ports and MTUs"});
 }
 
 }  // namespace
 
-std::expected<std::unique_ptr<DpdkPort>, Error> DpdkPort::open(const std::vector<DeviceConfig>& devices, const std::vector<PeerConfig>& peers) {
+std::expected<std::unique_ptr<DpdkPort>, Error> DpdkPort::open(const std::vector<DeviceConfig>& devices,
+                                                               const std::vector<PeerConfig>& peers) {
   std::unique_ptr<DpdkPort> out(new DpdkPort);
   const auto pool = make_pool(devices);
   if (!pool) return std::unexpected(pool.error());
@@ -63,13 +69,22 @@ std::expected<void, Error> DpdkPort::add_line(const DeviceConfig& config, rte_me
 
 std::expected<void, Error> DpdkPort::add_route(const PeerConfig& config) {
   const std::string where = "node " + std::to_string(config.id.value);
-  const auto via = std::ranges::find_if(lines_, [&](const Line& line) { return line.device->config().name == config.via; });
-  if (via == lines_.end()) return std::unexpected(Error{ExitCode::kPort, "there is no port \"" + config.via + "\"", where, "set its via to the name of a [[port]]"});
+  const auto via =
+      std::ranges::find_if(lines_, [&](const Line& line) { return line.device->config().name == config.via; });
+  if (via == lines_.end())
+    return std::unexpected(Error{ExitCode::kPort, "there is no port \"" + config.via + "\"", where,
+                                 "set its via to the name of a [[port]]"});
   const auto address = parse_address(config.address);
   if (!address) return std::unexpected(bad_address(config.address, where));
   const auto mac = config.mac.empty() ? kBroadcast : parse_mac(config.mac);
-  if (!mac) return std::unexpected(Error{ExitCode::kPort, "\"" + config.mac + "\" is no MAC address", where, "write it as 02:00:00:00:00:01"});
-  routes_.push_back({config.id, static_cast<std::size_t>(via - lines_.begin()), {*mac, *address, config.udp_port}, config.mac.empty(), 0});
+  if (!mac)
+    return std::unexpected(
+        Error{ExitCode::kPort, "\"" + config.mac + "\" is no MAC address", where, "write it as 02:00:00:00:00:01"});
+  routes_.push_back({config.id,
+                     static_cast<std::size_t>(via - lines_.begin()),
+                     {*mac, *address, config.udp_port},
+                     config.mac.empty(),
+                     0});
   return {};
 }
 
@@ -81,7 +96,8 @@ const DpdkPort::Route* DpdkPort::route(NodeId id) const {
 void DpdkPort::learn(std::size_t line, const Datagram& datagram) {
   if ((datagram.from_mac.front() & std::byte{1}) != std::byte{0}) return;  // A group's address is nobody's.
   for (Route& route : routes_)
-    if (route.learns && route.line == line && route.peer.address == datagram.from_address) route.peer.mac = datagram.from_mac;
+    if (route.learns && route.line == line && route.peer.address == datagram.from_address)
+      route.peer.mac = datagram.from_mac;
 }
 
 std::size_t DpdkPort::receive(std::span<std::span<const std::byte>> frames) {
@@ -90,7 +106,8 @@ std::size_t DpdkPort::receive(std::span<std::span<const std::byte>> frames) {
   for (std::size_t i = 0; i < lines_.size(); ++i) {
     const std::size_t at = (next_line_ + i) % lines_.size();
     Line& line = lines_[at];
-    const std::size_t got = line.device->receive(std::span(packets).first(std::min(packets.size(), frames.size() - count)));
+    const std::size_t got =
+        line.device->receive(std::span(packets).first(std::min(packets.size(), frames.size() - count)));
     for (std::size_t k = 0; k < got; ++k) {
       const auto datagram = open_packet(packets[k], line.self);
       ++(datagram ? line.device->counters().received : line.device->counters().foreign);
@@ -117,7 +134,8 @@ void DpdkPort::send(NodeId id, const node::OutFrame& frame) {
   if (packet.empty()) return;
   write_headers(packet, line.self, to->peer, to->identification++, bytes);
   std::memcpy(packet.data() + kPacketHeaderBytes, frame.head.data(), frame.head_bytes);
-  if (!frame.payload.empty()) std::memcpy(packet.data() + kPacketHeaderBytes + frame.head_bytes, frame.payload.data(), frame.payload.size());
+  if (!frame.payload.empty())
+    std::memcpy(packet.data() + kPacketHeaderBytes + frame.head_bytes, frame.payload.data(), frame.payload.size());
   if (line.device->is_burst_full()) line.device->flush();
 }
 

@@ -22,13 +22,16 @@ struct PeerConfig {
 };
 
 // Frames as UDP over IPv4 over Ethernet on DPDK devices; one device may serve several peers, but memif one.
-// Guarantees: (1) Nothing here waits (device.h). (2) What is received was checked down to the frame's length (packet.h) and says nothing about who sent it: that stands in the frame.
-//   (3) A peer's MAC address is the configured one, or that of the last datagram that came from its IP address, and broadcast before.
+// Guarantees: (1) Nothing here waits (device.h). (2) What is received was checked down to the frame's length (packet.h)
+// and says nothing about who sent it: that stands in the frame.
+//   (3) A peer's MAC address is the configured one, or that of the last datagram that came from its IP address, and
+//   broadcast before.
 // Ownership: frames are copied when sent; received ones are valid until the next receive(). Threading: the data thread.
 class DpdkPort : public node::Port {
  public:
   // After start_eal(). Errors (kPort): no such device, it does not start, no memory, a peer that no device leads to.
-  static std::expected<std::unique_ptr<DpdkPort>, Error> open(const std::vector<DeviceConfig>& devices, const std::vector<PeerConfig>& peers);
+  static std::expected<std::unique_ptr<DpdkPort>, Error> open(const std::vector<DeviceConfig>& devices,
+                                                              const std::vector<PeerConfig>& peers);
   ~DpdkPort() override;
 
   std::size_t receive(std::span<std::span<const std::byte>> frames) override;

@@ -26,7 +26,8 @@ class ProcessState {
  public:
   ProcessState() {
     affinity_known_ = sched_getaffinity(0, sizeof affinity_, &affinity_) == 0;
-    for (int number = 1; number < kSignals; ++number) handled_[index(number)] = sigaction(number, nullptr, &handlers_[index(number)]) == 0;
+    for (int number = 1; number < kSignals; ++number)
+      handled_[index(number)] = sigaction(number, nullptr, &handlers_[index(number)]) == 0;
   }
   ~ProcessState() {
     if (affinity_known_) sched_setaffinity(0, sizeof affinity_, &affinity_);
@@ -56,17 +57,28 @@ int first_usable_core() {
 }
 
 std::vector<std::string> arguments_of(const EalOptions& options, bool hugepages) {
-  std::vector<std::string> out{"slipstream", "--file-prefix", options.file_prefix, "--no-telemetry", "--log-level", "*:4", "-m", std::to_string(options.memory_mb)};
+  std::vector<std::string> out{"slipstream",
+                               "--file-prefix",
+                               options.file_prefix,
+                               "--no-telemetry",
+                               "--log-level",
+                               "*:4",
+                               "-m",
+                               std::to_string(options.memory_mb)};
   // DPDK 22.11 takes --in-memory only with hugepages; without them --no-shconf leaves as little behind.
-  if (hugepages) out.push_back("--in-memory");
-  else out.insert(out.end(), {"--no-huge", "--no-shconf"});
+  if (hugepages)
+    out.push_back("--in-memory");
+  else
+    out.insert(out.end(), {"--no-huge", "--no-shconf"});
   out.insert(out.end(), {"--lcores", "0@" + std::to_string(options.main_core.value_or(first_usable_core()))});
   if (options.pci.empty()) out.insert(out.end(), {"--no-pci", "--iova-mode", "va"});
   for (const std::string& address : options.pci) out.insert(out.end(), {"-a", address});
   return out;
 }
 
-Error error(std::string what, std::string where, std::string remedy) { return {ExitCode::kPort, std::move(what), std::move(where), std::move(remedy)}; }
+Error error(std::string what, std::string where, std::string remedy) {
+  return {ExitCode::kPort, std::move(what), std::move(where), std::move(remedy)};
+}
 
 // Drivers of NICs whose kernel driver stays bound, because DPDK works through it.
 bool works_beside_kernel(const std::string& driver) {
@@ -75,24 +87,35 @@ bool works_beside_kernel(const std::string& driver) {
 }
 
 std::expected<void, Error> check_pci(const std::string& address) {
-  const std::filesystem::path device = std::filesystem::path("/sys/bus/pci/devices") / (address.size() > 5 && address[4] == ':' ? address : "0000:" + address);
+  const std::filesystem::path device = std::filesystem::path("/sys/bus/pci/devices") /
+                                       (address.size() > 5 && address[4] == ':' ? address : "0000:" + address);
   std::error_code problem;
   if (!std::filesystem::exists(device, problem))
-    return std::unexpected(error("there is no PCI device at this address", "PCI address " + address, "dpdk-devbind.py --status lists addresses; write it as 0000:3b:00.0"));
+    return std::unexpected(error("there is no PCI device at this address", "PCI address " + address,
+                                 "dpdk-devbind.py --status lists addresses; write it as 0000:3b:00.0"));
   const auto link = std::filesystem::read_symlink(device / "driver", problem);
   const std::string driver = problem ? "" : link.filename().string();
-  if (driver == "vfio-pci" || driver == "igb_uio" || driver == "uio_pci_generic" || works_beside_kernel(driver)) return {};
-  return std::unexpected(error(driver.empty() ? "no driver is bound to this PCI device" : "this PCI device is bound to the kernel's driver " + driver, "PCI address " + address,
-                               "modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci " + address + "  (the kernel then no longer sees the NIC)"));
+  if (driver == "vfio-pci" || driver == "igb_uio" || driver == "uio_pci_generic" || works_beside_kernel(driver))
+    return {};
+  return std::unexpected(error(driver.empty() ? "no driver is bound to this PCI device"
+                                              : "this PCI device is bound to the kernel's driver " + driver,
+                               "PCI address " + address,
+                               "modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci " + address +
+                                   "  (the kernel then no longer sees the NIC)"));
 }
 
 std::expected<void, Error> check_driver(const Vdev& vdev) {
-  const std::array<std::string, 8> known{"net_memif", "net_af_packet", "net_af_xdp", "net_ring", "net_null", "net_pcap", "net_tap", "net_virtio_user"};
+  const std::array<std::string, 8> known{"net_memif", "net_af_packet", "net_af_xdp", "net_ring",
+                                         "net_null",  "net_pcap",      "net_tap",    "net_virtio_user"};
   if (std::ranges::find(known, vdev.driver()) != known.end()) return {};
   // DPDK knows more drivers; it was asked already and refused this one.
   const auto close = nearest(vdev.driver(), known);
-  return std::unexpected(error("DPDK has no driver for \"" + vdev.name() + "\"" + (close ? ", did you mean \"" + *close + vdev.name().substr(vdev.driver().size()) + "\"?" : ""),
-                               "vdev " + vdev.name(), "a name is a driver and a number, such as net_memif0 or net_af_packet0; drivers are installed with DPDK (librte-net-*)"));
+  return std::unexpected(
+      error("DPDK has no driver for \"" + vdev.name() + "\"" +
+                (close ? ", did you mean \"" + *close + vdev.name().substr(vdev.driver().size()) + "\"?" : ""),
+            "vdev " + vdev.name(),
+            "a name is a driver and a number, such as net_memif0 or net_af_packet0; drivers are installed with DPDK "
+            "(librte-net-*)"));
 }
 
 std::expected<void, Error> make_vdev(const Vdev& vdev) {
@@ -102,13 +125,16 @@ std::expected<void, Error> make_vdev(const Vdev& vdev) {
   if (rte_eal_hotplug_add("vdev", vdev.name().c_str(), vdev.options().c_str()) == 0) return {};
   if (auto driver = check_driver(vdev); !driver) return driver;
   const std::string complaint = dpdk_complaint();
-  return std::unexpected(error(complaint.empty() ? "the driver refused it" : complaint, "vdev " + vdev.name() + "," + vdev.options(),
-                               vdev.driver() == "net_af_packet" || vdev.driver() == "net_af_xdp"
-                                   ? "check iface= (ip link lists interfaces) and run as root or with CAP_NET_RAW and CAP_NET_ADMIN"
-                                   : "check the options; they are DPDK's, see its guide to network drivers"));
+  return std::unexpected(
+      error(complaint.empty() ? "the driver refused it" : complaint, "vdev " + vdev.name() + "," + vdev.options(),
+            vdev.driver() == "net_af_packet" || vdev.driver() == "net_af_xdp"
+                ? "check iface= (ip link lists interfaces) and run as root or with CAP_NET_RAW and CAP_NET_ADMIN"
+                : "check the options; they are DPDK's, see its guide to network drivers"));
 }
 
-std::string hugepages_command(std::uint32_t memory_mb) { return "sysctl vm.nr_hugepages=" + std::to_string((memory_mb / 2 + 16)); }
+std::string hugepages_command(std::uint32_t memory_mb) {
+  return "sysctl vm.nr_hugepages=" + std::to_string((memory_mb / 2 + 16));
+}
 
 std::expected<void, Error> init(const EalOptions& options, bool hugepages) {
   std::vector<std::string> arguments = arguments_of(options, hugepages);
@@ -127,9 +153,12 @@ std::expected<void, Error> init(const EalOptions& options, bool hugepages) {
   if (code == EALREADY) return std::unexpected(error(why, "this process", "DPDK starts once per process"));
   if (code == ENOMEM || code == EACCES)
     return std::unexpected(error(why, std::to_string(options.memory_mb) + (hugepages ? " MB in hugepages" : " MB"),
-                                 hugepages ? "reserve more hugepages (" + hugepages_command(options.memory_mb) + " for each daemon) or set runtime.hugepages = \"off\""
+                                 hugepages ? "reserve more hugepages (" + hugepages_command(options.memory_mb) +
+                                                 " for each daemon) or set runtime.hugepages = \"off\""
                                            : "free memory, or lower runtime.memory_mb"));
-  return std::unexpected(error(why, "runtime", "check runtime.core, runtime.memory_mb and runtime.file_prefix; a PCI device needs root and an IOMMU or vfio's no-IOMMU mode"));
+  return std::unexpected(error(why, "runtime",
+                               "check runtime.core, runtime.memory_mb and runtime.file_prefix; a PCI device needs root "
+                               "and an IOMMU or vfio's no-IOMMU mode"));
 }
 
 }  // namespace
@@ -139,12 +168,17 @@ std::expected<EalInfo, Error> start_eal(const EalOptions& options) {
   const std::uint64_t free_mb = free_hugepages_mb();
   const bool enough = free_mb >= options.memory_mb;
   if (options.hugepages == Hugepages::kOn && !enough)
-    return std::unexpected(error("hugepages = \"on\", but only " + std::to_string(free_mb) + " MB of " + std::to_string(options.memory_mb) + " MB are free", "runtime.hugepages",
-                                 "reserve more, for each daemon: " + hugepages_command(options.memory_mb) + "; or set hugepages = \"auto\""));
+    return std::unexpected(error(
+        "hugepages = \"on\", but only " + std::to_string(free_mb) + " MB of " + std::to_string(options.memory_mb) +
+            " MB are free",
+        "runtime.hugepages",
+        "reserve more, for each daemon: " + hugepages_command(options.memory_mb) + "; or set hugepages = \"auto\""));
   info.hugepages = enough && options.hugepages != Hugepages::kOff;
   if (!enough && options.hugepages == Hugepages::kAuto)
-    info.warning = "running without hugepages (" + std::to_string(free_mb) + " MB of " + std::to_string(options.memory_mb) +
-                   " MB are free): a packet's round trip costs about 1 us more; to use them, for each daemon: " + hugepages_command(options.memory_mb);
+    info.warning = "running without hugepages (" + std::to_string(free_mb) + " MB of " +
+                   std::to_string(options.memory_mb) +
+                   " MB are free): a packet's round trip costs about 1 us more; to use them, for each daemon: " +
+                   hugepages_command(options.memory_mb);
   for (const std::string& address : options.pci)
     if (auto present = check_pci(address); !present) return std::unexpected(present.error());
 

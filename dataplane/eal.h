@@ -18,7 +18,8 @@ struct EalOptions {
   std::uint32_t memory_mb = 128;
   std::vector<std::string> vdevs;  // DPDK's --vdev strings.
   std::vector<std::string> pci;    // Addresses to allow; empty: no PCI device is touched.
-  std::optional<int> main_core;    // The data thread's, which DPDK's own threads then avoid. Absent: the first usable one, and nothing is pinned.
+  std::optional<int> main_core;    // The data thread's, which DPDK's own threads then avoid. Absent: the first usable
+                                   // one, and nothing is pinned.
 };
 
 struct EalInfo {
@@ -27,10 +28,12 @@ struct EalInfo {
 };
 
 // Starts DPDK's environment and makes its devices, once per process.
-// Guarantees: (1) Nothing is left behind on disk, also after SIGKILL, but for a memif server's socket file, which the next start removes. (2) The calling thread's affinity and
-//   the process's signal handlers are as before, except that SIGPIPE is ignored: memif's sockets raise it. (3) DPDK prints nothing itself. (4) Errors (kPort) name the device, or
-//   the memory, and what to do about it.
-// Hugepages are used when at least memory_mb are free (kAuto); otherwise the warning names what that costs and the command that reserves them.
+// Guarantees: (1) Nothing is left behind on disk, also after SIGKILL, but for a memif server's socket file, which the
+// next start removes. (2) The calling thread's affinity and
+//   the process's signal handlers are as before, except that SIGPIPE is ignored: memif's sockets raise it. (3) DPDK
+//   prints nothing itself. (4) Errors (kPort) name the device, or the memory, and what to do about it.
+// Hugepages are used when at least memory_mb are free (kAuto); otherwise the warning names what that costs and the
+// command that reserves them.
 std::expected<EalInfo, Error> start_eal(const EalOptions& options);
 void stop_eal();
 

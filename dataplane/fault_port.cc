@@ -13,7 +13,9 @@ std::uint64_t FaultPort::next_random() {
   return z ^ (z >> 31);
 }
 
-bool FaultPort::happens(double probability) { return probability > 0 && static_cast<double>(next_random() >> 11) * 0x1.0p-53 < probability; }
+bool FaultPort::happens(double probability) {
+  return probability > 0 && static_cast<double>(next_random() >> 11) * 0x1.0p-53 < probability;
+}
 
 std::size_t FaultPort::receive(std::span<std::span<const std::byte>> frames) {
   given_.clear();

@@ -17,10 +17,12 @@ struct Faults {  // Probabilities per frame, in both directions.
   std::uint64_t seed = 1;
 };
 
-// Any port, made unreliable: the same seed and the same frames give the same faults. Wraps what is received only, so both ends of a link may have one.
+// Any port, made unreliable: the same seed and the same frames give the same faults. Wraps what is received only, so
+// both ends of a link may have one.
 class FaultPort : public node::Port {
  public:
-  FaultPort(std::unique_ptr<node::Port> inner, Faults faults) : inner_(std::move(inner)), faults_(faults), random_(faults.seed * 0x9e3779b97f4a7c15 + 1) {}
+  FaultPort(std::unique_ptr<node::Port> inner, Faults faults)
+      : inner_(std::move(inner)), faults_(faults), random_(faults.seed * 0x9e3779b97f4a7c15 + 1) {}
 
   std::size_t receive(std::span<std::span<const std::byte>> frames) override;
   std::size_t room(NodeId peer) override { return inner_->room(peer); }

@@ -9,8 +9,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
 #include <cerrno>
+#include <cstddef>
 
 #include "base/check.h"
 
@@ -21,13 +21,14 @@ namespace {
 constexpr Duration kWokenPollFor = microseconds(5);
 constexpr Duration kWokenSleep = milliseconds(10);
 
-// Of a thread that has to look. With few cores the database runs on the same ones: polling is short, and giving way starts early.
+// Of a thread that has to look. With few cores the database runs on the same ones: polling is short, and giving way
+// starts early.
 constexpr Duration kPollFor = microseconds(20);
 constexpr Duration kYieldFor = microseconds(100);
 constexpr Duration kShortSleep = microseconds(30), kMediumSleep = microseconds(150), kLongSleep = milliseconds(1);
 constexpr Duration kShortSleepsMin = microseconds(500), kShortSleepsMax = milliseconds(20);
-constexpr std::int64_t kMediumSleepsTimes = 4;           // Of how long the short ones went on.
-constexpr Duration kStretchGap = milliseconds(1);        // A longer one ends a busy stretch.
+constexpr std::int64_t kMediumSleepsTimes = 4;     // Of how long the short ones went on.
+constexpr Duration kStretchGap = milliseconds(1);  // A longer one ends a busy stretch.
 
 }  // namespace
 
@@ -50,7 +51,8 @@ void Waker::drain(int fd) {
   constexpr unsigned kDatagramsMax = 32;  // Whoever rings faster than that keeps us awake anyway.
   std::array<mmsghdr, kDatagramsMax> datagrams{};
   std::uint64_t count = 0;
-  if (recvmmsg(fd, datagrams.data(), kDatagramsMax, MSG_DONTWAIT, nullptr) < 0 && errno == ENOTSOCK) (void)!read(fd, &count, sizeof count);
+  if (recvmmsg(fd, datagrams.data(), kDatagramsMax, MSG_DONTWAIT, nullptr) < 0 && errno == ENOTSOCK)
+    (void)!read(fd, &count, sizeof count);
 }
 
 void Waker::sleep(Duration at_most) {

@@ -11,7 +11,8 @@
 
 namespace slipstream::dataplane {
 
-// What ends a data thread's sleep: notify() by other threads (one atomic exchange unless the thread sleeps), and descriptors that become readable.
+// What ends a data thread's sleep: notify() by other threads (one atomic exchange unless the thread sleeps), and
+// descriptors that become readable.
 class Waker {
  public:
   Waker();
@@ -19,8 +20,9 @@ class Waker {
   Waker(const Waker&) = delete;
   Waker& operator=(const Waker&) = delete;
 
-  void watch(int fd);            // An eventfd or a datagram socket, non-blocking: a sleep that it ends reads it empty. At most kWatchedMax.
-  void notify();                 // Any thread.
+  void watch(int fd);  // An eventfd or a datagram socket, non-blocking: a sleep that it ends reads it empty. At most
+                       // kWatchedMax.
+  void notify();       // Any thread.
   void sleep(Duration at_most);  // The data thread.
 
  private:
@@ -33,9 +35,10 @@ class Waker {
   std::atomic<bool> sleeping_{false};
 };
 
-// What a data thread does when a turn found nothing to do. Spinning: it goes on. Woken (everything that brings work also wakes): it sleeps almost at once, for as long as the
-// nodes' timers allow. Polled (most DPDK devices cannot wake us): it goes on for a moment, lets others run, then sleeps for longer and longer, short ones for longer the
-// longer the last busy stretch was; the longest sleep bounds the first reaction.
+// What a data thread does when a turn found nothing to do. Spinning: it goes on. Woken (everything that brings work
+// also wakes): it sleeps almost at once, for as long as the nodes' timers allow. Polled (most DPDK devices cannot wake
+// us): it goes on for a moment, lets others run, then sleeps for longer and longer, short ones for longer the longer
+// the last busy stretch was; the longest sleep bounds the first reaction.
 class IdleStrategy {
  public:
   enum class Mode : std::uint8_t { kSpin, kWoken, kPolled };
@@ -60,14 +63,17 @@ Instant monotonic_now();  // CLOCK_MONOTONIC
 int usable_cores();
 void prepare_data_thread(int core);  // Pins it to `core` (-1: not), and makes short sleeps short.
 
-// Turns until `stop`: `step(now)` says whether anything happened, `deadline(now)` when it wants the next turn at the latest.
+// Turns until `stop`: `step(now)` says whether anything happened, `deadline(now)` when it wants the next turn at the
+// latest.
 template <class Step, class Deadline>
 void run_loop(Step step, Deadline deadline, IdleStrategy& idle, Waker& waker, const std::atomic<bool>& stop) {
   while (!stop.load(std::memory_order_relaxed)) {
     const Instant now = monotonic_now();
     const IdleStrategy::Choice choice = idle.choose(step(now), now);
-    if (choice.action == IdleStrategy::Action::kSleep) waker.sleep(std::min(choice.sleep, deadline(now) - now));
-    else if (choice.action == IdleStrategy::Action::kYield) waker.sleep({0});
+    if (choice.action == IdleStrategy::Action::kSleep)
+      waker.sleep(std::min(choice.sleep, deadline(now) - now));
+    else if (choice.action == IdleStrategy::Action::kYield)
+      waker.sleep({0});
   }
 }
 

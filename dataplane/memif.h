@@ -25,12 +25,14 @@ struct MemifOptions {
 
 bool is_memif(const Vdev& vdev);
 
-// Before the device is made: refuses options that the driver would ignore together with all others; makes the socket's directory; on the server's side removes a socket file that a
-// killed process left behind (never one somebody listens on, nor anything that is no socket). Errors: kPort.
+// Before the device is made: refuses options that the driver would ignore together with all others; makes the socket's
+// directory; on the server's side removes a socket file that a killed process left behind (never one somebody listens
+// on, nor anything that is no socket). Errors: kPort.
 std::expected<void, Error> prepare_memif(const Vdev& vdev);
 
-// Finds out, without ever waiting, whether a memif server serves its socket. The driver's own connect() blocks on a server that is stopped, and a connection given up before the
-// server accepted it ends the server; so first one connection of ours must have been greeted, and it is kept until then.
+// Finds out, without ever waiting, whether a memif server serves its socket. The driver's own connect() blocks on a
+// server that is stopped, and a connection given up before the server accepted it ends the server; so first one
+// connection of ours must have been greeted, and it is kept until then.
 class MemifServerProbe {
  public:
   explicit MemifServerProbe(const MemifOptions& options) : options_(options) {}

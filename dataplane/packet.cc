@@ -17,7 +17,8 @@ constexpr std::size_t kIpBytes = 20, kUdpBytes = 8, kChecksumAt = 10;
 // RFC 1071. Over a header with its checksum in place it is 0.
 std::uint16_t checksum(std::span<const std::byte> header) {
   std::uint32_t sum = 0;
-  for (std::size_t i = 0; i + 1 < header.size(); i += 2) sum += std::to_integer<std::uint32_t>(header[i]) << 8 | std::to_integer<std::uint32_t>(header[i + 1]);
+  for (std::size_t i = 0; i + 1 < header.size(); i += 2)
+    sum += std::to_integer<std::uint32_t>(header[i]) << 8 | std::to_integer<std::uint32_t>(header[i + 1]);
   while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<std::uint16_t>(~sum);
 }
@@ -27,7 +28,12 @@ std::uint16_t checksum(std::span<const std::byte> header) {
 std::optional<MacAddress> parse_mac(const std::string& text) {
   MacAddress out{};
   if (text.size() != out.size() * 3 - 1) return std::nullopt;
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+  };
   for (std::size_t i = 0; i < out.size(); ++i) {
     const int high = digit(text[i * 3]), low = digit(text[i * 3 + 1]);
     if (high < 0 || low < 0 || (i + 1 < out.size() && text[i * 3 + 2] != ':')) return std::nullopt;
@@ -36,7 +42,8 @@ std::optional<MacAddress> parse_mac(const std::string& text) {
   return out;
 }
 
-void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to, std::uint16_t identification, std::size_t frame_bytes) {
+void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to, std::uint16_t identification,
+                   std::size_t frame_bytes) {
   const auto udp_bytes = static_cast<std::uint16_t>(kUdpBytes + frame_bytes);
   ByteWriter out(packet);
   out.bytes(to.mac);
@@ -80,7 +87,8 @@ std::optional<Datagram> open_packet(std::span<const std::byte> packet, const End
   const std::size_t udp_bytes = in.be<std::uint16_t>();
   in.bytes(2);
   if (!ipv4 || !whole || !udp || !for_us || !port) return std::nullopt;
-  if (ip_bytes + kEthernetBytes > packet.size() || udp_bytes <= kUdpBytes || udp_bytes + kIpBytes != ip_bytes) return std::nullopt;
+  if (ip_bytes + kEthernetBytes > packet.size() || udp_bytes <= kUdpBytes || udp_bytes + kIpBytes != ip_bytes)
+    return std::nullopt;
   if (checksum(packet.subspan(kEthernetBytes, kIpBytes)) != 0) return std::nullopt;
   out.frame = packet.subspan(kPacketHeaderBytes, udp_bytes - kUdpBytes);
   return out;

@@ -12,7 +12,8 @@ void each_option(std::string_view options, See see) {
     const std::string_view one = options.substr(0, options.find(','));
     options.remove_prefix(std::min(options.size(), one.size() + 1));
     const auto equals = one.find('=');
-    if (!see(one.substr(0, equals), equals == std::string_view::npos ? std::string_view{} : one.substr(equals + 1))) return;
+    if (!see(one.substr(0, equals), equals == std::string_view::npos ? std::string_view{} : one.substr(equals + 1)))
+      return;
   }
 }
 

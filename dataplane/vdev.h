@@ -7,7 +7,8 @@
 
 namespace slipstream::dataplane {
 
-// DPDK's description of a virtual device, "net_memif0,role=server,socket=/run/a.sock", taken apart. Any text is accepted.
+// DPDK's description of a virtual device, "net_memif0,role=server,socket=/run/a.sock", taken apart. Any text is
+// accepted.
 class Vdev {
  public:
   explicit Vdev(std::string_view text);

@@ -12,22 +12,24 @@
 #include "base/lsn.h"
 #include "base/time.h"
 
-// The world as the nodes see it: the few things they ask for and are told. Implemented by dataplane/, wal/io, postgres/ and by the
-// simulator. Nodes never call these; step() does.
+// The world as the nodes see it: the few things they ask for and are told. Implemented by dataplane/, wal/io, postgres/
+// and by the simulator. Nodes never call these; step() does.
 namespace slipstream::node {
 
 // ---- Frames -------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kHeadBytesMax = 1408;  // A control frame is all head, so it passes any MTU of 1500.
 
-// A frame to send: `head` and then `payload`, which points into a node's own memory and is copied or sent before send() returns.
+// A frame to send: `head` and then `payload`, which points into a node's own memory and is copied or sent before send()
+// returns.
 struct OutFrame {
   std::array<std::byte, kHeadBytesMax> head;
   std::size_t head_bytes = 0;
   std::span<const std::byte> payload;
 };
 
-// Carries frames (our datagrams, from our own header on; Ethernet, IP and UDP are the port's business). Loses, repeats and reorders as networks do.
+// Carries frames (our datagrams, from our own header on; Ethernet, IP and UDP are the port's business). Loses, repeats
+// and reorders as networks do.
 class Port {
  public:
   virtual ~Port() = default;
@@ -35,8 +37,9 @@ class Port {
   virtual std::size_t receive(std::span<std::span<const std::byte>> frames) = 0;
   // How many frames may be sent to `peer` now. 0 also while its link is down.
   virtual std::size_t room(NodeId peer) = 0;
-  virtual void send(NodeId peer, const OutFrame& frame) = 0;  // CHECKs nothing: beyond room() the frame is dropped and counted.
-  virtual void flush() = 0;                                   // End of a burst.
+  virtual void send(NodeId peer,
+                    const OutFrame& frame) = 0;  // CHECKs nothing: beyond room() the frame is dropped and counted.
+  virtual void flush() = 0;                      // End of a burst.
   virtual std::size_t frame_bytes_max(NodeId peer) const = 0;  // head + payload that fits one datagram to `peer`.
 };
 
@@ -45,16 +48,17 @@ class Port {
 enum class DiskStatus : std::uint8_t { kOk, kMissing /* no such segment */, kNoSpace, kFailed };
 
 struct ReadOp {
-  std::uint32_t id = 0;      // Chosen by the node, unique among its outstanding operations.
-  LsnRange range;            // Within one segment.
-  std::span<std::byte> into; // range.size() bytes, the node's memory, registered with the reader.
-  bool bulk = false;         // Catch-up or comparison: may be read with less urgency.
+  std::uint32_t id = 0;       // Chosen by the node, unique among its outstanding operations.
+  LsnRange range;             // Within one segment.
+  std::span<std::byte> into;  // range.size() bytes, the node's memory, registered with the reader.
+  bool bulk = false;          // Catch-up or comparison: may be read with less urgency.
 };
 
 struct WriteOp {
   std::uint32_t id = 0;
-  Lsn at;                           // Aligned to 4096; bytes.size() too; within one segment.
-  std::span<const std::byte> bytes; // The node's memory, unchanged by it until completion except for bytes beyond what this write is to make durable.
+  Lsn at;                            // Aligned to 4096; bytes.size() too; within one segment.
+  std::span<const std::byte> bytes;  // The node's memory, unchanged by it until completion except for bytes beyond what
+                                     // this write is to make durable.
 };
 
 // The state file, whole: replaced atomically and durably.
@@ -75,8 +79,8 @@ struct DiskDone {
   DiskStatus status = DiskStatus::kOk;
 };
 
-// Completion is asynchronous, in any order; after kOk of a write, persist or keep the bytes survive a power cut. submit_* take the operation or, when
-// they return false, nothing (try again next turn).
+// Completion is asynchronous, in any order; after kOk of a write, persist or keep the bytes survive a power cut.
+// submit_* take the operation or, when they return false, nothing (try again next turn).
 class Disk {
  public:
   virtual ~Disk() = default;
@@ -84,7 +88,8 @@ class Disk {
   virtual bool submit_write(const WriteOp& op) = 0;
   virtual bool submit_persist(PersistOp&& op) = 0;
   virtual bool submit_history(KeepHistoryOp&& op) = 0;
-  virtual void start() {}  // Starts what was submitted, where that is not done at once: before the turn's frames are sent.
+  virtual void start() {
+  }  // Starts what was submitted, where that is not done at once: before the turn's frames are sent.
   virtual std::size_t complete(std::span<DiskDone> done) = 0;  // Never waits.
 };
 
@@ -98,10 +103,10 @@ struct UpstreamConnected {
   std::uint32_t server_version_num = 0;  // 150020
   Lsn stream_begin;                      // Where the stream starts: the page of flushed_end.
   Lsn flushed_end;
-  std::string history;                   // Content of the timeline's history file; empty on timeline 1.
+  std::string history;  // Content of the timeline's history file; empty on timeline 1.
 };
-// One stretch of the flushed stream, digested and discarded. Never crosses a multiple of 1 MiB (so neither a segment nor a
-// node's ring), at most 128 KiB. Contiguous from stream_begin.
+// One stretch of the flushed stream, digested and discarded. Never crosses a multiple of 1 MiB (so neither a segment
+// nor a node's ring), at most 128 KiB. Contiguous from stream_begin.
 struct UpstreamChunk {
   LsnRange range;
   std::uint64_t digest = 0;  // xxh3_64 of its bytes.
@@ -120,7 +125,8 @@ struct UpstreamSyncNames {
 };
 // PostgreSQL is shutting down (57P01 on the SQL session, or keepalives in a burst at one position).
 struct UpstreamStopping {};
-using UpstreamEvent = std::variant<UpstreamConnected, UpstreamChunk, UpstreamFlushed, UpstreamLost, UpstreamSyncNames, UpstreamStopping>;
+using UpstreamEvent =
+    std::variant<UpstreamConnected, UpstreamChunk, UpstreamFlushed, UpstreamLost, UpstreamSyncNames, UpstreamStopping>;
 
 // What to tell PostgreSQL. The three are what the walreceiver protocol calls write, flush and apply.
 struct Report {
@@ -163,7 +169,7 @@ using StandbyEvent = std::variant<StandbyConnected, StandbyReply, StandbyFeedbac
 
 // How far the standby may be fed.
 struct Release {
-  Lsn fed_end;            // At most min(final_end, durable_end), a record's end.
+  Lsn fed_end;              // At most min(final_end, durable_end), a record's end.
   Lsn primary_flushed_end;  // For walEnd: the primary's true end as last heard.
   TimelineId timeline;
   Lsn apply_awaited_end{};  // Somebody waits for having this applied: replies that tell of it are urgent.

@@ -25,7 +25,8 @@ inline constexpr std::uint32_t kDigestOperation = 3;
 inline constexpr std::uint32_t kWriteOperations = 0x100;
 inline constexpr Duration kRefuseInterval = milliseconds(20);
 inline constexpr Duration kRepeatAck = milliseconds(3);
-inline constexpr Duration kHoldAckMax = microseconds(500);  // Of a disk whose cache survives a power cut, or an NVMe drive.
+inline constexpr Duration kHoldAckMax =
+    microseconds(500);  // Of a disk whose cache survives a power cut, or an NVMe drive.
 inline constexpr Duration kPersistInterval = seconds(1);
 inline constexpr std::size_t kEpochEntriesMax = 4096;
 

@@ -43,10 +43,23 @@ bool ReplicaNode::fenced() const {
 Evidence ReplicaNode::evidence() const {
   const Impl& n = *impl_;
   const State& s = n.state();
-  return {n.options.name, n.options.id,        s.log_id,     s.system,
-          s.timeline,     s.promise,           s.held_epoch, std::max(s.counted_end, n.log.durable_end()),
-          s.log_begin,    n.log.durable_end(), n.final_end,  s.standby_ready,
-          s.log_only,     s.epoch_map,         s.policy,     s.not_held, {}};
+  return {n.options.name,
+          n.options.id,
+          s.log_id,
+          s.system,
+          s.timeline,
+          s.promise,
+          s.held_epoch,
+          std::max(s.counted_end, n.log.durable_end()),
+          s.log_begin,
+          n.log.durable_end(),
+          n.final_end,
+          s.standby_ready,
+          s.log_only,
+          s.epoch_map,
+          s.policy,
+          s.not_held,
+          {}};
 }
 
 void ReplicaNode::release_everything(std::vector<MemberRecord> unfenced) {
@@ -64,7 +77,8 @@ std::expected<void, Error> ReplicaNode::member_fenced(const Evidence& member) {
   Impl& n = *impl_;
   const Promise& promise = n.state().promise;
   const auto refuse = [&](std::string what, std::string remedy) {
-    return std::unexpected(Error{ExitCode::kRefused, std::move(what), "promotion of " + n.options.name, std::move(remedy)});
+    return std::unexpected(
+        Error{ExitCode::kRefused, std::move(what), "promotion of " + n.options.name, std::move(remedy)});
   };
   const std::string fence_it = fmt::format("fence it: slipstream fence -c FILE --candidate {} --term {}, on {}",
                                            n.options.name, promise.epoch.term, member.name);
@@ -73,17 +87,18 @@ std::expected<void, Error> ReplicaNode::member_fenced(const Evidence& member) {
   if (member.system != n.state().system)
     return refuse(fmt::format("the evidence of {} is of another cluster", member.name), fence_it);
   if (member.promise.candidate != n.options.name || member.promise.epoch.term != promise.epoch.term)
-    return refuse(fmt::format("{} has promised term {} to {}, not term {} to {}", member.name,
-                              member.promise.epoch.term,
-                              member.promise.candidate.empty() ? "a running primary" : member.promise.candidate,
-                              promise.epoch.term, n.options.name),
-                  fence_it);
+    return refuse(
+        fmt::format("{} has promised term {} to {}, not term {} to {}", member.name, member.promise.epoch.term,
+                    member.promise.candidate.empty() ? "a running primary" : member.promise.candidate,
+                    promise.epoch.term, n.options.name),
+        fence_it);
   const auto same_log = [&](const MemberRecord& each) { return each.log_id == member.log_id; };
   const auto same_name = [&](const MemberRecord& each) { return each.name == member.name; };
   const auto& unfenced = n.state().unfenced;
   if (std::ranges::none_of(unfenced, same_log) && std::ranges::any_of(unfenced, same_name))
-    return refuse(fmt::format("this is the evidence of another log of {} than the one that was a member", member.name),
-                  fmt::format("fence the member's own directory; if that is gone for good: --destroyed {}", member.name));
+    return refuse(
+        fmt::format("this is the evidence of another log of {} than the one that was a member", member.name),
+        fmt::format("fence the member's own directory; if that is gone for good: --destroyed {}", member.name));
   n.promotion_ticket = n.keeper.change([&](State& s) { std::erase_if(s.unfenced, same_log); });
   return {};
 }
@@ -92,7 +107,8 @@ std::expected<void, Error> ReplicaNode::member_destroyed(const std::string& name
   Impl& n = *impl_;
   const auto same_name = [&](const MemberRecord& each) { return each.name == name; };
   if (std::ranges::none_of(n.state().unfenced, same_name))
-    return std::unexpected(Error{ExitCode::kRefused, fmt::format("{} is not among the members still to be fenced", name),
+    return std::unexpected(Error{ExitCode::kRefused,
+                                 fmt::format("{} is not among the members still to be fenced", name),
                                  "promotion of " + n.options.name, "slipstream status names them"});
   n.promotion_ticket = n.keeper.change([&](State& s) { std::erase_if(s.unfenced, same_name); });
   return {};

@@ -35,7 +35,9 @@ bool is_word(char c) {
 }
 
 FeedError syntax_error(std::string_view near) {
-  return {"42601", near.empty() ? "syntax error at the end of a replication command" : fmt::format("syntax error in a replication command at or near \"{}\"", near.substr(0, 64))};
+  return {"42601", near.empty()
+                       ? "syntax error at the end of a replication command"
+                       : fmt::format("syntax error in a replication command at or near \"{}\"", near.substr(0, 64))};
 }
 
 // Consumes a text in single or double quotes, a doubled quote standing for one.
@@ -81,7 +83,8 @@ std::expected<std::vector<Token>, FeedError> tokens_of(std::string_view rest) {
 class Parser {
  public:
   explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)) {
-    while (!tokens_.empty() && tokens_.back().kind == Token::Kind::kPunctuation && tokens_.back().text == ";") tokens_.pop_back();
+    while (!tokens_.empty() && tokens_.back().kind == Token::Kind::kPunctuation && tokens_.back().text == ";")
+      tokens_.pop_back();
   }
 
   const Token& peek() const {
@@ -89,7 +92,9 @@ class Parser {
     return at_ < tokens_.size() ? tokens_[at_] : kNothing;
   }
   bool at_end() const { return at_ >= tokens_.size(); }
-  bool take_keyword(std::string_view keyword) { return take(peek().kind == Token::Kind::kWord && lowered(peek().text) == lowered(keyword)); }
+  bool take_keyword(std::string_view keyword) {
+    return take(peek().kind == Token::Kind::kWord && lowered(peek().text) == lowered(keyword));
+  }
   bool take_punctuation(char c) { return take(peek().kind == Token::Kind::kPunctuation && peek().text[0] == c); }
   std::optional<std::string> take_name() {
     const Token token = peek();
@@ -101,7 +106,8 @@ class Parser {
     const std::string& text = peek().text;
     std::uint32_t value = 0;
     const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (peek().kind != Token::Kind::kWord || problem != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    if (peek().kind != Token::Kind::kWord || problem != std::errc{} || end != text.data() + text.size())
+      return std::nullopt;
     ++at_;
     return value;
   }
@@ -127,7 +133,8 @@ class Parser {
 };
 
 std::unexpected<FeedError> logical_refused() {
-  return std::unexpected(FeedError{"0A000", "a replica's feed streams physical WAL only", "", "connect to the primary for logical replication"});
+  return std::unexpected(FeedError{"0A000", "a replica's feed streams physical WAL only", "",
+                                   "connect to the primary for logical replication"});
 }
 
 std::unexpected<FeedError> invalid_timeline() { return std::unexpected(FeedError{"42601", "invalid timeline 0"}); }
@@ -135,10 +142,12 @@ std::unexpected<FeedError> invalid_timeline() { return std::unexpected(FeedError
 std::optional<FeedError> slot_name_problem(const std::string& name) {
   const auto allowed = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; };
   if (name.empty()) return FeedError{"42602", "replication slot name \"\" is too short"};
-  if (name.size() > kNameBytesMax) return FeedError{"42602", fmt::format("replication slot name \"{}\" is too long", name.substr(0, kNameBytesMax))};
+  if (name.size() > kNameBytesMax)
+    return FeedError{"42602", fmt::format("replication slot name \"{}\" is too long", name.substr(0, kNameBytesMax))};
   if (!std::ranges::all_of(name, allowed))
-    return FeedError{"42602", fmt::format("replication slot name \"{}\" contains invalid character", name), "",
-                     "Replication slot names may only contain lower case letters, numbers, and the underscore character."};
+    return FeedError{
+        "42602", fmt::format("replication slot name \"{}\" contains invalid character", name), "",
+        "Replication slot names may only contain lower case letters, numbers, and the underscore character."};
   return std::nullopt;
 }
 
@@ -192,8 +201,9 @@ Result parse_sql(Parser& in, bool select) {
   const auto function = select ? in.take_name() : std::nullopt;
   const std::string name = !function ? "" : function->starts_with("pg_catalog.") ? function->substr(11) : *function;
   if (name == "set_config" || name == "pg_is_in_recovery") return AskConstant{name, name == "set_config" ? "" : "f"};
-  return std::unexpected(FeedError{"0A000", "cannot execute SQL commands on a replica's feed", "",
-                                   "The feed speaks PostgreSQL's physical replication protocol only; connect to the standby itself for SQL."});
+  return std::unexpected(FeedError{
+      "0A000", "cannot execute SQL commands on a replica's feed", "",
+      "The feed speaks PostgreSQL's physical replication protocol only; connect to the standby itself for SQL."});
 }
 
 Result parse_named(Parser& in, std::string_view verb) {
@@ -215,7 +225,8 @@ Result parse_feed_command(std::string_view text) {
   const std::string verb = in.peek().kind == Token::Kind::kWord ? lowered(in.peek().text) : "";
   (void)in.take_keyword(verb);
   if (verb == "identify_system") return in.done(IdentifySystem{});
-  if (verb == "show" || verb == "read_replication_slot" || verb == "drop_replication_slot") return parse_named(in, verb);
+  if (verb == "show" || verb == "read_replication_slot" || verb == "drop_replication_slot")
+    return parse_named(in, verb);
   if (verb == "create_replication_slot") return parse_create_slot(in);
   if (verb == "start_replication") return parse_start(in);
   if (verb == "base_backup") return TakeBackup{};

@@ -12,8 +12,8 @@
 
 namespace slipstream::postgres {
 
-// The replication commands that walreceivers and PostgreSQL's tools send, and the few questions that libpq asks of its own
-// accord. Source of the grammar: PostgreSQL's repl_gram.y and repl_scanner.l, versions 13 to 18.
+// The replication commands that walreceivers and PostgreSQL's tools send, and the few questions that libpq asks of its
+// own accord. Source of the grammar: PostgreSQL's repl_gram.y and repl_scanner.l, versions 13 to 18.
 struct IdentifySystem {};
 struct Show {
   std::string name;
@@ -42,7 +42,8 @@ struct AskConstant {   // SELECT set_config('search_path', ...), SELECT pg_is_in
   std::string value;
 };
 struct NoCommand {};
-using FeedCommand = std::variant<NoCommand, IdentifySystem, Show, FetchHistory, CreateSlot, ReadSlot, DropSlot, StartStreaming, TakeBackup, AskConstant>;
+using FeedCommand = std::variant<NoCommand, IdentifySystem, Show, FetchHistory, CreateSlot, ReadSlot, DropSlot,
+                                 StartStreaming, TakeBackup, AskConstant>;
 
 // Keywords in any case; names "quoted" or not. Pure.
 std::expected<FeedCommand, FeedError> parse_feed_command(std::string_view text);

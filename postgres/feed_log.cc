@@ -60,14 +60,16 @@ int FeedLog::open_segment(TimelineId timeline, std::uint64_t number) {
 FeedRead FeedLog::read(const wal::TimelineHistory& history, Lsn at, std::span<std::byte> out) {
   if (recent_ && recent_->read(at, out)) return FeedRead::kOk;
   const std::uint64_t number = layout_.number_of(at);
-  // A fork's first segment is the newer timeline's file as soon as there is one, also below the fork: what came late of the ancestor's bytes was written there alone.
+  // A fork's first segment is the newer timeline's file as soon as there is one, also below the fork: what came late of
+  // the ancestor's bytes was written there alone.
   int fd = -1;
   for (const TimelineId timeline : history.file_candidates(layout_.begin_of(number), layout_.segment_size()))
     if (fd = open_segment(timeline, number); fd >= 0 || errno != ENOENT) break;
   if (fd < 0) return errno == ENOENT ? FeedRead::kMissing : FeedRead::kFailed;
   std::size_t have = 0;
   while (have < out.size()) {
-    const ssize_t got = ::pread(fd, out.data() + have, out.size() - have, static_cast<off_t>(layout_.offset_of(at) + have));
+    const ssize_t got =
+        ::pread(fd, out.data() + have, out.size() - have, static_cast<off_t>(layout_.offset_of(at) + have));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return FeedRead::kFailed;
     have += static_cast<std::size_t>(got);

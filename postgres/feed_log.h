@@ -33,14 +33,16 @@ class FeedSource {
 };
 
 // A replica's directory of segments and timeline histories, read as a feed needs it. Waits for the disk, never writes.
-// Guarantees: (1) A byte is taken from its own timeline's file where that is there; otherwise from the newest descendant's, whose first
+// Guarantees: (1) A byte is taken from its own timeline's file where that is there; otherwise from the newest
+// descendant's, whose first
 //   segment begins with its ancestor's bytes.
 //   (2) What `recent` holds is not read from the disk again: the replica writes past the page cache.
 //   (3) No file that lies before log_begin() is kept open.
 // Threading: one thread.
 class FeedLog : public FeedSource {
  public:
-  FeedLog(std::filesystem::path directory, wal::SegmentLayout layout, Lsn log_begin, const RecentBytes* recent = nullptr);
+  FeedLog(std::filesystem::path directory, wal::SegmentLayout layout, Lsn log_begin,
+          const RecentBytes* recent = nullptr);
   ~FeedLog() override;
   FeedLog(const FeedLog&) = delete;
   FeedLog& operator=(const FeedLog&) = delete;

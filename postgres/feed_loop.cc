@@ -18,8 +18,8 @@ constexpr std::size_t kConnectionsMax = 64;  // and here it is closed at once.
 constexpr Duration kLastWords = seconds(1);  // How long a client may take to read why it was disconnected.
 constexpr Duration kViewAge = milliseconds(100);
 constexpr Duration kRetryEvents = milliseconds(2);
-// While nobody waits for what the standby applies, its replies (three for each commit) are read a little later, and wake the data thread only if that did not look by itself: commits
-// would pay for those wake-ups.
+// While nobody waits for what the standby applies, its replies (three for each commit) are read a little later, and
+// wake the data thread only if that did not look by itself: commits would pay for those wake-ups.
 constexpr Duration kReplyUnread = microseconds(300), kReplyHeld = milliseconds(1);
 constexpr int kPiecesPerTurn = 8;  // A reader's share of a turn while others wait.
 
@@ -34,9 +34,14 @@ Instant monotonic() {
 FeedServer::Loop::Connection::~Connection() { ::close(fd); }
 
 FeedServer::Loop::Loop(FeedOptions options, FeedSocket socket, std::vector<uid_t> allowed, int event)
-    : options_(std::move(options)), socket_(std::move(socket)), allowed_(std::move(allowed)), event_(event),
+    : options_(std::move(options)),
+      socket_(std::move(socket)),
+      allowed_(std::move(allowed)),
+      event_(event),
       log_(options_.wal_directory, wal::SegmentLayout(options_.segment_size), options_.log_begin, options_.recent),
-      context_{options_.system, options_.server_version_num, options_.standby_name, options_.receive_timeout, &log_, now_us}, log_begin_(options_.log_begin.value) {
+      context_{options_.system, options_.server_version_num, options_.standby_name, options_.receive_timeout, &log_,
+               now_us},
+      log_begin_(options_.log_begin.value) {
   last_released_.timeline = options_.timeline;
   released_.store(last_released_);
 }
@@ -69,7 +74,8 @@ void FeedServer::Loop::release(const node::Release& release) {
   const bool more = release.fed_end != last_released_.fed_end || release.timeline != last_released_.timeline;
   last_released_ = release;
   released_.store(release);
-  // The primary's end alone is told along with whatever is sent next. A thread that is awake looks again before it sleeps.
+  // The primary's end alone is told along with whatever is sent next. A thread that is awake looks again before it
+  // sleeps.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (more && sleeping_.exchange(false)) ring_bell();
 }
@@ -115,10 +121,13 @@ void FeedServer::Loop::accept_all(Instant now) {
     const SocketPeer peer = peer_of(fd);
     std::optional<FeedError> refusal;
     if (!peer.known || std::ranges::find(allowed_, peer.uid) == allowed_.end())
-      refusal = FeedError{"28000", fmt::format("operating-system user \"{}\" may not read this replica's log", user_name(peer.uid)), "", "Add it to replica.feed.allow_users."};
+      refusal = FeedError{
+          "28000", fmt::format("operating-system user \"{}\" may not read this replica's log", user_name(peer.uid)), "",
+          "Add it to replica.feed.allow_users."};
     else if (connections_.size() >= kReadersMax)
       refusal = FeedError{"53300", "sorry, too many clients already"};
-    connections_.push_back(std::make_unique<Connection>(fd, FeedSession(context_, next_pid_++, std::move(refusal), now)));
+    connections_.push_back(
+        std::make_unique<Connection>(fd, FeedSession(context_, next_pid_++, std::move(refusal), now)));
   }
 }
 
@@ -126,8 +135,10 @@ void FeedServer::Loop::read_from(Connection& connection, Instant now) {
   std::byte buffer[16384];
   connection.read_at = now;
   const ssize_t got = ::recv(connection.fd, buffer, sizeof buffer, 0);
-  if (got > 0) connection.session.on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), release_, now);
-  else if (got == 0 || (errno != EAGAIN && errno != EINTR)) connection.broken = true;
+  if (got > 0)
+    connection.session.on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), release_, now);
+  else if (got == 0 || (errno != EAGAIN && errno != EINTR))
+    connection.broken = true;
 }
 
 void FeedServer::Loop::write_to(Connection& connection) {
@@ -136,8 +147,10 @@ void FeedServer::Loop::write_to(Connection& connection) {
     const ssize_t put = ::send(connection.fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && errno == EAGAIN) return;
-    if (put < 0) connection.broken = true;
-    else connection.session.on_written(static_cast<std::size_t>(put));
+    if (put < 0)
+      connection.broken = true;
+    else
+      connection.session.on_written(static_cast<std::size_t>(put));
   }
 }
 
@@ -207,13 +220,15 @@ void FeedServer::Loop::say_goodbye() {
 
 void FeedServer::Loop::follow_standby() {
   const auto streams = [](const Connection& c) { return !c.broken && c.session.streaming(); };
-  if (standby_ && standby_->session.stream() == standby_stream_) tell_reply(standby_->session), tell_feedback(standby_->session);
+  if (standby_ && standby_->session.stream() == standby_stream_)
+    tell_reply(standby_->session), tell_feedback(standby_->session);
   if (standby_ && (!streams(*standby_) || standby_->session.stream() != standby_stream_)) {
     tell(node::StandbyLost{});
     standby_ = nullptr;
   }
   if (!standby_) {
-    const auto found = std::ranges::find_if(connections_, [&](const auto& c) { return streams(*c) && c->session.may_be_standby(); });
+    const auto found =
+        std::ranges::find_if(connections_, [&](const auto& c) { return streams(*c) && c->session.may_be_standby(); });
     if (found == connections_.end()) return;
     standby_ = found->get();
     standby_stream_ = standby_->session.stream();
@@ -226,13 +241,16 @@ void FeedServer::Loop::follow_standby() {
   }
 }
 
-bool FeedServer::Loop::apply_is_awaited() const { return !standby_status_ || standby_status_->apply < release_.apply_awaited_end; }
+bool FeedServer::Loop::apply_is_awaited() const {
+  return !standby_status_ || standby_status_->apply < release_.apply_awaited_end;
+}
 
 void FeedServer::Loop::tell_reply(const FeedSession& session) {
   const auto& status = session.status();
   standby_needs_ = session.needed_from();
   if (!status) return;
-  const bool same = standby_status_ && standby_status_->write == status->write && standby_status_->flush == status->flush && standby_status_->apply == status->apply;
+  const bool same = standby_status_ && standby_status_->write == status->write &&
+                    standby_status_->flush == status->flush && standby_status_->apply == status->apply;
   if (same) return;
   if (apply_is_awaited()) urgent_ = true;
   standby_status_ = status;
@@ -241,7 +259,9 @@ void FeedServer::Loop::tell_reply(const FeedSession& session) {
 
 void FeedServer::Loop::tell_feedback(const FeedSession& session) {
   const auto& said = session.feedback();
-  const auto whole = [](std::uint32_t epoch, std::uint32_t xid) { return xid == 0 ? 0 : std::uint64_t{epoch} << 32 | xid; };
+  const auto whole = [](std::uint32_t epoch, std::uint32_t xid) {
+    return xid == 0 ? 0 : std::uint64_t{epoch} << 32 | xid;
+  };
   node::StandbyFeedback feedback;
   if (said) feedback = {whole(said->xmin_epoch, said->xmin), whole(said->catalog_xmin_epoch, said->catalog_xmin)};
   if (feedback == standby_feedback_) return;
@@ -252,15 +272,19 @@ void FeedServer::Loop::tell_feedback(const FeedSession& session) {
 void FeedServer::Loop::tell(node::StandbyEvent event) {
   view_stale_ = true;
   if (!std::holds_alternative<node::StandbyReply>(event)) urgent_ = true;
-  // While the data thread does not take them, only the news are kept: the latest reply and feedback, and nobody who came and went meanwhile.
-  const auto replaceable = [](const node::StandbyEvent& each) { return std::holds_alternative<node::StandbyReply>(each) || std::holds_alternative<node::StandbyFeedback>(each); };
+  // While the data thread does not take them, only the news are kept: the latest reply and feedback, and nobody who
+  // came and went meanwhile.
+  const auto replaceable = [](const node::StandbyEvent& each) {
+    return std::holds_alternative<node::StandbyReply>(each) || std::holds_alternative<node::StandbyFeedback>(each);
+  };
   if (replaceable(event)) {
     auto at = waiting_.end();
     while (at != waiting_.begin() && replaceable(*std::prev(at)) && std::prev(at)->index() != event.index()) --at;
     if (at != waiting_.begin() && std::prev(at)->index() == event.index()) waiting_.erase(std::prev(at));
   }
   if (std::holds_alternative<node::StandbyLost>(event)) {
-    const auto came = std::ranges::find_if(waiting_, [](const auto& each) { return std::holds_alternative<node::StandbyConnected>(each); });
+    const auto came = std::ranges::find_if(
+        waiting_, [](const auto& each) { return std::holds_alternative<node::StandbyConnected>(each); });
     const bool unknown = came != waiting_.end();
     waiting_.erase(came, waiting_.end());
     if (unknown) return;
@@ -283,7 +307,8 @@ void FeedServer::Loop::publish(Instant now) {
   Lsn needed = standby_needs_;
   bool streaming = false;
   for (const auto& connection : connections_) {
-    if (!standby_ && !connection->session.refused_start().empty() && connection->session.refused_start() != refused_start_) {
+    if (!standby_ && !connection->session.refused_start().empty() &&
+        connection->session.refused_start() != refused_start_) {
       refused_start_ = connection->session.refused_start();
       view_stale_ = true;
     }
@@ -298,7 +323,8 @@ void FeedServer::Loop::publish(Instant now) {
   for (const auto& connection : connections_) {
     const FeedSession& session = connection->session;
     if (session.streaming())
-      view.readers.push_back({session.application_name(), connection.get() == standby_, session.start(), session.sent_end(), session.status()});
+      view.readers.push_back({session.application_name(), connection.get() == standby_, session.start(),
+                              session.sent_end(), session.status()});
   }
   if (standby_) view.feedback = standby_->session.feedback();
   view.refused_start = refused_start_;

@@ -20,8 +20,8 @@
 
 namespace slipstream::postgres {
 
-// The feed's thread: polls the listener and all connections, moves bytes between them and their sessions, and tells the data thread about the
-// standby. Sockets do not block; the disk may, and then readers wait, but never the data thread.
+// The feed's thread: polls the listener and all connections, moves bytes between them and their sessions, and tells the
+// data thread about the standby. Sockets do not block; the disk may, and then readers wait, but never the data thread.
 class FeedServer::Loop {
  public:
   Loop(FeedOptions options, FeedSocket socket, std::vector<uid_t> allowed, int event);
@@ -47,9 +47,9 @@ class FeedServer::Loop {
     int fd;
     Instant read_at{};
     FeedSession session;
-    bool broken = false;                  // The client is gone.
-    bool busy = false;                    // Has more to send at once.
-    std::optional<Instant> ended_at;      // When the session ended; its last words are still to be taken.
+    bool broken = false;              // The client is gone.
+    bool busy = false;                // Has more to send at once.
+    std::optional<Instant> ended_at;  // When the session ended; its last words are still to be taken.
   };
 
   void run();

@@ -153,7 +153,8 @@ void BackendMessages::keepalive(Lsn wal_end, std::int64_t time_us, bool reply_re
   });
 }
 
-std::span<std::byte> BackendMessages::xlog_data(Lsn start, Lsn wal_end, std::int64_t time_us, std::size_t payload_bytes) {
+std::span<std::byte> BackendMessages::xlog_data(Lsn start, Lsn wal_end, std::int64_t time_us,
+                                                std::size_t payload_bytes) {
   message('d', [&] {
     u8('w');
     u64(start.value);

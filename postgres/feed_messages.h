@@ -50,7 +50,7 @@ class BackendMessages {
   std::span<std::byte> xlog_data(Lsn start, Lsn wal_end, std::int64_t time_us, std::size_t payload_bytes);
 
   std::span<const std::byte> pending() const { return std::span(bytes_).subspan(taken_); }
-  void take(std::size_t count);       // The first `count` pending bytes have been written.
+  void take(std::size_t count);              // The first `count` pending bytes have been written.
   void truncate(std::size_t pending_bytes);  // Forgets what was built since pending() had this size.
 
  private:

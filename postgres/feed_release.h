@@ -7,8 +7,9 @@
 
 namespace slipstream::postgres {
 
-// The latest release, handed from the data thread (store) to any other (load); store never waits, load for no longer than a store takes.
-// A sequence lock: the sequence is odd while a store is under way (H. Boehm, "Can seqlocks get along with programming language memory models?").
+// The latest release, handed from the data thread (store) to any other (load); store never waits, load for no longer
+// than a store takes. A sequence lock: the sequence is odd while a store is under way (H. Boehm, "Can seqlocks get
+// along with programming language memory models?").
 class LatestRelease {
  public:
   void store(const node::Release& release) {

@@ -24,46 +24,51 @@ namespace slipstream::postgres {
 struct FeedContext {
   SystemId system;
   std::uint32_t server_version_num = 0;
-  std::string standby_name;         // The application_name that is the standby; empty: any but PostgreSQL's tools.
-  Duration receive_timeout;         // A streaming client that says nothing for so long, though asked, is gone.
+  std::string standby_name;  // The application_name that is the standby; empty: any but PostgreSQL's tools.
+  Duration receive_timeout;  // A streaming client that says nothing for so long, though asked, is gone.
   FeedSource* source = nullptr;
   std::function<std::int64_t()> wall_us;  // PostgreSQL's clock; told to clients, used for nothing.
 };
 
 // One connection to the feed: PostgreSQL's walsender as a machine. Bytes come in, bytes go out, time is an argument.
-// Guarantees: (1) No byte of WAL at or past the released fed_end is ever in output(); what is sent is contiguous from the start.
-//   (2) A message ends at a page boundary, a segment's or timeline's end, or at fed_end; walEnd is never less than what was sent.
-//   (3) Any input whatsoever leads to an answer, an ErrorResponse, or the end of this session, and to a bounded amount of memory.
-//   (4) output() holds at most about 400 KiB; more is built as it is taken.
-// A start ahead of fed_end is not refused, as a walsender would: a standby may hold more than a replica that lost its newest bytes, and
-// gets what follows once it is there.
-// Threading: one thread.
+// Guarantees: (1) No byte of WAL at or past the released fed_end is ever in output(); what is sent is contiguous from
+// the start.
+//   (2) A message ends at a page boundary, a segment's or timeline's end, or at fed_end; walEnd is never less than what
+//   was sent. (3) Any input whatsoever leads to an answer, an ErrorResponse, or the end of this session, and to a
+//   bounded amount of memory. (4) output() holds at most about 400 KiB; more is built as it is taken.
+// A start ahead of fed_end is not refused, as a walsender would: a standby may hold more than a replica that lost its
+// newest bytes, and gets what follows once it is there. Threading: one thread.
 class FeedSession {
  public:
   // `refusal`: why this peer gets no session; it is told once it has introduced itself.
   FeedSession(const FeedContext& context, std::uint32_t pid, std::optional<FeedError> refusal, Instant now);
 
   void on_bytes(std::span<const std::byte> bytes, const node::Release& release, Instant now);
-  void advance(const node::Release& release, Instant now);  // Streams, asks, answers what waits. After every event and at deadline().
-  void say_goodbye();                                       // The server stops.
+  void advance(const node::Release& release,
+               Instant now);  // Streams, asks, answers what waits. After every event and at deadline().
+  void say_goodbye();         // The server stops.
   Instant deadline() const;
 
   std::span<const std::byte> output() const { return out_.pending(); }
   void on_written(std::size_t bytes) { out_.take(bytes); }
   bool wants_input() const;
-  bool ended() const { return state_ == State::kEnded; }  // Close it when output() is written; at once when abandoned().
+  bool ended() const {
+    return state_ == State::kEnded;
+  }  // Close it when output() is written; at once when abandoned().
   bool abandoned() const { return abandoned_; }
 
   const std::string& application_name() const { return application_name_; }
   bool streaming() const { return state_ == State::kStreaming; }
-  std::uint64_t stream() const { return stream_; }  // Which of this session's streams it is, or was; 0 before the first.
+  std::uint64_t stream() const {
+    return stream_;
+  }  // Which of this session's streams it is, or was; 0 before the first.
   bool may_be_standby() const { return may_be_standby_; }
   Lsn start() const { return start_; }
   Lsn sent_end() const { return sent_end_; }
   const std::optional<StandbyStatus>& status() const { return status_; }  // Of stream(), also when it has ended.
   const std::optional<HotStandbyFeedback>& feedback() const { return feedback_; }
-  Lsn needed_from() const;                                                // What this stream may ask for again. While streaming.
-  const std::string& refused_start() const { return refused_start_; }     // The last START below the log, for people.
+  Lsn needed_from() const;  // What this stream may ask for again. While streaming.
+  const std::string& refused_start() const { return refused_start_; }  // The last START below the log, for people.
 
  private:
   enum class State : std::uint8_t { kStartup, kCommands, kStreaming, kEnded };
@@ -81,7 +86,8 @@ class FeedSession {
 
   void on_query(std::string_view text, const node::Release& release, Instant now);
   void on_start(const StartStreaming& command, const node::Release& release, Instant now);
-  void answer(std::span<const BackendMessages::Column> columns, std::span<const BackendMessages::Value> values, std::string_view tag);
+  void answer(std::span<const BackendMessages::Column> columns, std::span<const BackendMessages::Value> values,
+              std::string_view tag);
   void answer(const FeedError& error);
   void fatal(const FeedError& error);
 
@@ -114,7 +120,8 @@ class FeedSession {
   bool may_be_standby_ = false;
   Lsn start_, sent_end_;
   TimelineId timeline_;
-  std::optional<wal::TimelineHistory::Ancestor> switch_;  // The stream's end when its timeline has ended: who follows, and from where.
+  std::optional<wal::TimelineHistory::Ancestor>
+      switch_;  // The stream's end when its timeline has ended: who follows, and from where.
   bool done_sending_ = false, done_receiving_ = false;
   std::optional<StandbyStatus> status_;
   std::optional<HotStandbyFeedback> feedback_;

@@ -15,13 +15,17 @@ constexpr Duration kIdleKeepalive = seconds(5);
 // The standby says on its own how far its replay is only now and then: asked while it lags, soon at first.
 constexpr std::array kAskAfter = {milliseconds(10), milliseconds(20), milliseconds(50), milliseconds(100)};
 
-bool is_a_tool(std::string_view application_name) { return application_name == "pg_receivewal" || application_name == "pg_basebackup"; }
+bool is_a_tool(std::string_view application_name) {
+  return application_name == "pg_receivewal" || application_name == "pg_basebackup";
+}
 
 // The one of `timeline`'s ends, if it has ended: {its successor, where that began}.
 std::optional<wal::TimelineHistory::Ancestor> switch_of(const wal::TimelineHistory& history, TimelineId timeline) {
   const auto& ancestors = history.ancestors();
   for (std::size_t i = 0; i < ancestors.size(); ++i)
-    if (ancestors[i].timeline == timeline) return wal::TimelineHistory::Ancestor{i + 1 < ancestors.size() ? ancestors[i + 1].timeline : history.timeline(), ancestors[i].end};
+    if (ancestors[i].timeline == timeline)
+      return wal::TimelineHistory::Ancestor{i + 1 < ancestors.size() ? ancestors[i + 1].timeline : history.timeline(),
+                                            ancestors[i].end};
   return std::nullopt;
 }
 
@@ -31,13 +35,21 @@ void FeedSession::on_start(const StartStreaming& command, const node::Release& r
   timeline_ = command.timeline.value != 0 ? command.timeline : release.timeline;
   switch_.reset();
   const auto* history = context_.source->history(release.timeline);
-  if (!history) return answer(FeedError{"58P01", fmt::format("could not read file \"pg_wal/{}\"", wal::history_file_name(release.timeline)), "", "Fetch it from the primary's pg_wal."});
+  if (!history)
+    return answer(FeedError{"58P01",
+                            fmt::format("could not read file \"pg_wal/{}\"", wal::history_file_name(release.timeline)),
+                            "", "Fetch it from the primary's pg_wal."});
   if (timeline_ != release.timeline) {
     switch_ = switch_of(*history, timeline_);
-    if (!switch_) return answer(FeedError{"XX000", fmt::format("requested timeline {} is not in this server's history", timeline_.value)});
+    if (!switch_)
+      return answer(
+          FeedError{"XX000", fmt::format("requested timeline {} is not in this server's history", timeline_.value)});
     if (switch_->end < command.start)
-      return answer(FeedError{"XX000", fmt::format("requested starting point {} on timeline {} is not in this server's history", to_string(command.start), timeline_.value),
-                              fmt::format("This server's history forked from timeline {} at {}.", timeline_.value, to_string(switch_->end))});
+      return answer(FeedError{"XX000",
+                              fmt::format("requested starting point {} on timeline {} is not in this server's history",
+                                          to_string(command.start), timeline_.value),
+                              fmt::format("This server's history forked from timeline {} at {}.", timeline_.value,
+                                          to_string(switch_->end))});
   }
   start_ = sent_end_ = command.start;
   if (switch_ && switch_->end == command.start) return finish_timeline();
@@ -45,7 +57,8 @@ void FeedSession::on_start(const StartStreaming& command, const node::Release& r
   if (command.start < context_.source->log_begin()) return stop_on(FeedRead::kMissing, timeline_);
   state_ = State::kStreaming;
   ++stream_;
-  may_be_standby_ = context_.standby_name.empty() ? !is_a_tool(application_name_) : application_name_ == context_.standby_name;
+  may_be_standby_ =
+      context_.standby_name.empty() ? !is_a_tool(application_name_) : application_name_ == context_.standby_name;
   done_sending_ = done_receiving_ = false;
   status_.reset();
   feedback_.reset();
@@ -58,7 +71,8 @@ void FeedSession::on_start(const StartStreaming& command, const node::Release& r
 
 Lsn FeedSession::needed_from() const {
   if (!status_) return start_;
-  if (may_be_standby_) return status_->flush.value == 0 || status_->apply.value == 0 ? start_ : std::min(status_->flush, status_->apply);
+  if (may_be_standby_)
+    return status_->flush.value == 0 || status_->apply.value == 0 ? start_ : std::min(status_->flush, status_->apply);
   // A reader that does not say what it has flushed (pg_receivewal without a slot) starts again at its newest file.
   return std::max(start_, status_->flush.value != 0 ? status_->flush : status_->write);
 }
@@ -104,7 +118,8 @@ Lsn FeedSession::piece_end(const wal::TimelineHistory& history, Lsn limit) const
 bool FeedSession::send_piece(const wal::TimelineHistory& history, Lsn limit, const node::Release& release) {
   const Lsn end = piece_end(history, limit);
   const std::size_t before = output().size();
-  const auto payload = out_.xlog_data(sent_end_, std::max(release.primary_flushed_end, end), context_.wall_us(), (end - sent_end_).value);
+  const auto payload = out_.xlog_data(sent_end_, std::max(release.primary_flushed_end, end), context_.wall_us(),
+                                      (end - sent_end_).value);
   const FeedRead result = context_.source->read(history, sent_end_, payload);
   if (result != FeedRead::kOk) {
     out_.truncate(before);
@@ -120,12 +135,17 @@ void FeedSession::stop_on(FeedRead problem, TimelineId timeline) {
   const auto& layout = context_.source->layout();
   const std::string name = layout.file_name(timeline, layout.number_of(sent_end_));
   if (problem == FeedRead::kMissing) {
-    refused_start_ = fmt::format("{} asked for {}, but this log begins at {}", application_name_.empty() ? "a reader" : application_name_, to_string(sent_end_),
+    refused_start_ = fmt::format("{} asked for {}, but this log begins at {}",
+                                 application_name_.empty() ? "a reader" : application_name_, to_string(sent_end_),
                                  to_string(context_.source->log_begin()));
-    return answer(FeedError{"58P01", fmt::format("requested WAL segment {} has already been removed", name), fmt::format("This replica's log begins at {}.", to_string(context_.source->log_begin())),
-                            "Let the standby fetch the earlier WAL by its restore_command, or make it anew with slipstream init-standby."});
+    return answer(FeedError{
+        "58P01", fmt::format("requested WAL segment {} has already been removed", name),
+        fmt::format("This replica's log begins at {}.", to_string(context_.source->log_begin())),
+        "Let the standby fetch the earlier WAL by its restore_command, or make it anew with slipstream init-standby."});
   }
-  answer(FeedError{"58030", fmt::format("could not read from WAL segment {}, offset {}", name, layout.offset_of(sent_end_)), "", "Look at the replica's disk."});
+  answer(FeedError{"58030",
+                   fmt::format("could not read from WAL segment {}, offset {}", name, layout.offset_of(sent_end_)), "",
+                   "Look at the replica's disk."});
 }
 
 void FeedSession::end_stream() {

@@ -13,8 +13,9 @@
 
 namespace slipstream::postgres {
 
-// A listening unix socket where PostgreSQL's clients look for one: DIRECTORY/.s.PGSQL.PORT. Anyone may connect; who may stay is decided by the peer's
-// credentials. A socket that somebody answers on is never taken over; a dead one is. Removed with the object.
+// A listening unix socket where PostgreSQL's clients look for one: DIRECTORY/.s.PGSQL.PORT. Anyone may connect; who may
+// stay is decided by the peer's credentials. A socket that somebody answers on is never taken over; a dead one is.
+// Removed with the object.
 class FeedSocket {
  public:
   // Errors: kConfiguration.

@@ -33,12 +33,15 @@ bool take_terminated(std::string_view& rest, std::string_view& out) {
 std::expected<FeedStartup, FeedError> parse_startup(std::span<const std::byte> packet) {
   ByteReader in(packet);
   const auto length = in.be<std::uint32_t>(), code = in.be<std::uint32_t>();
-  if (!in.ok() || length != packet.size()) return std::unexpected(FeedError{"08P01", "invalid length of startup packet"});
+  if (!in.ok() || length != packet.size())
+    return std::unexpected(FeedError{"08P01", "invalid length of startup packet"});
   FeedStartup out;
   if (code == kSslRequest || code == kGssRequest) return out.kind = FeedStartup::Kind::kEncryption, out;
   if (code == kCancelRequest) return out.kind = FeedStartup::Kind::kCancel, out;
   if (code >> 16 != 3)
-    return std::unexpected(FeedError{"0A000", fmt::format("unsupported frontend protocol {}.{}: server supports 3.0 to 3.0", code >> 16, code & 0xffff)});
+    return std::unexpected(FeedError{
+        "0A000",
+        fmt::format("unsupported frontend protocol {}.{}: server supports 3.0 to 3.0", code >> 16, code & 0xffff)});
   out.minor = code & 0xffff;
   const FeedError layout{"08P01", "invalid startup packet layout: expected terminator as last byte"};
   std::string_view rest = in.text(in.remaining());

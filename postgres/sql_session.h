@@ -49,8 +49,8 @@ struct PrimaryFacts {
 // walsenders, fsync, slot retention, the role's rights. The error names the setting and the command that mends it.
 std::expected<PrimaryFacts, Error> check_primary(SqlSession& session);
 
-// The slot that keeps WAL for a replica from its init-standby until it streams for the first time: the daemon's own slot
-// knows nothing of it before. Characters that no slot's name may have become '_'.
+// The slot that keeps WAL for a replica from its init-standby until it streams for the first time: the daemon's own
+// slot knows nothing of it before. Characters that no slot's name may have become '_'.
 std::string joining_slot(const std::string& slot, const std::string& replica);
 
 // Makes the physical slot (reserving WAL at once) unless it exists; returns its restart position.

@@ -34,9 +34,12 @@ bool CommitRecord::awaits_apply() const {
   const auto is_next = [&](std::uint8_t id) { return at < held_ && head_[at] == std::byte{id}; };
   if (is_next(kOrigin)) at += 1 + 2;
   if (is_next(kTopLevelTransaction)) at += 1 + 4;
-  if (is_next(kDataShort)) at += 1 + 1;
-  else if (is_next(kDataLong)) at += 1 + 4;
-  else return false;
+  if (is_next(kDataShort))
+    at += 1 + 1;
+  else if (is_next(kDataLong))
+    at += 1 + 4;
+  else
+    return false;
   at += kTimeBytes;
   if (at + sizeof(std::uint32_t) > held_) return false;
   return (ByteReader(std::span(head_).subspan(at)).le<std::uint32_t>() & kApplyFeedback) != 0;

@@ -7,9 +7,10 @@
 
 namespace slipstream::wal {
 
-// Whether the commit that a record's bytes tell of is waited for until it was applied (synchronous_commit = remote_apply): PostgreSQL marks such commits so that standbys report them at once.
-// A hint for latency, not for safety: to be asked also of bytes whose CRC was not checked yet.
-// Format: xlogrecord.h (XLogRecordAssemble's order: origin, top-level transaction, main data), xact.h (xl_xact_commit, xl_xact_xinfo); 13 to 18.
+// Whether the commit that a record's bytes tell of is waited for until it was applied (synchronous_commit =
+// remote_apply): PostgreSQL marks such commits so that standbys report them at once. A hint for latency, not for
+// safety: to be asked also of bytes whose CRC was not checked yet. Format: xlogrecord.h (XLogRecordAssemble's order:
+// origin, top-level transaction, main data), xact.h (xl_xact_commit, xl_xact_xinfo); 13 to 18.
 class CommitRecord {
  public:
   static constexpr std::size_t kHeadBytes = 28;  // The flags lie within, behind the record's header.

@@ -4,7 +4,8 @@
 
 namespace slipstream::wal {
 
-Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start, Scanner::Expect expect) {
+Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start,
+                  Scanner::Expect expect) {
   Scanner scanner(layout, begin, start, expect);
   std::vector<std::byte> buffer(1 << 18);
   Lsn at = begin;
@@ -16,7 +17,8 @@ Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanne
     scanner.on_bytes(std::span(buffer).first(got));
     at = at + ByteCount{got};
   }
-  Recovered out{scanner.valid_end(), scanner.record_begin(), scanner.records() == 0 ? start : scanner.next_start(), scanner.fault(), scanner.scanned_end()};
+  Recovered out{scanner.valid_end(), scanner.record_begin(), scanner.records() == 0 ? start : scanner.next_start(),
+                scanner.fault(), scanner.scanned_end()};
   if (out.stopped_by == ScanFault::kNone) out.stopped_by = ScanFault::kEnd;
   return out;
 }

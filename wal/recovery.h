@@ -27,8 +27,9 @@ struct Recovered {
   Lsn stopped_at{};  // The page or record that could not be read, at or behind durable_end.
 };
 
-// What a log holds after a crash: the valid prefix from `begin` (a record's start or a page's) and nothing more. Replicas acknowledge
-// durable ends at record ends only, so this is never below an end that was acknowledged (docs/decisions).
+// What a log holds after a crash: the valid prefix from `begin` (a record's start or a page's) and nothing more.
+// Replicas acknowledge durable ends at record ends only, so this is never below an end that was acknowledged
+// (docs/decisions).
 Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start, Scanner::Expect expect);
 
 }  // namespace slipstream::wal

@@ -19,7 +19,8 @@ constexpr std::uint16_t kAllFlags = 0x000f;
 constexpr std::uint8_t kRmXlog = 0;
 constexpr std::uint8_t kXlogSwitch = 0x40;
 constexpr std::uint8_t kInfoMask = 0xf0;  // The upper half belongs to the resource manager.
-constexpr std::uint32_t kRecordBytesMax = 1020u * 1024 * 1024;  // XLogRecordMaxSize (16); earlier ones cannot allocate more.
+constexpr std::uint32_t kRecordBytesMax =
+    1020u * 1024 * 1024;  // XLogRecordMaxSize (16); earlier ones cannot allocate more.
 
 constexpr std::uint64_t round_up_8(std::uint64_t n) { return (n + 7) & ~std::uint64_t{7}; }
 
@@ -27,29 +28,47 @@ constexpr std::uint64_t round_up_8(std::uint64_t n) { return (n + 7) & ~std::uin
 
 std::string_view version_of_magic(std::uint16_t magic) {
   switch (magic) {
-    case 0xD106: return "13";
-    case 0xD10D: return "14";
-    case 0xD110: return "15";
-    case 0xD113: return "16";
-    case 0xD116: return "17";
-    case 0xD118: return "18";
-    default: return {};
+    case 0xD106:
+      return "13";
+    case 0xD10D:
+      return "14";
+    case 0xD110:
+      return "15";
+    case 0xD113:
+      return "16";
+    case 0xD116:
+      return "17";
+    case 0xD118:
+      return "18";
+    default:
+      return {};
   }
 }
 
 std::string_view to_string(ScanFault fault) {
   switch (fault) {
-    case ScanFault::kNone: return "none";
-    case ScanFault::kPageMagic: return "page magic";
-    case ScanFault::kPageAddress: return "page address";
-    case ScanFault::kPageTimeline: return "page timeline";
-    case ScanFault::kPageFlags: return "page flags";
-    case ScanFault::kSegmentHeader: return "segment header";
-    case ScanFault::kRecordLength: return "record length";
-    case ScanFault::kRecordPrevious: return "record's previous position";
-    case ScanFault::kRecordResource: return "record's resource manager";
-    case ScanFault::kRecordCrc: return "record checksum";
-    case ScanFault::kEnd: return "end of what was written";
+    case ScanFault::kNone:
+      return "none";
+    case ScanFault::kPageMagic:
+      return "page magic";
+    case ScanFault::kPageAddress:
+      return "page address";
+    case ScanFault::kPageTimeline:
+      return "page timeline";
+    case ScanFault::kPageFlags:
+      return "page flags";
+    case ScanFault::kSegmentHeader:
+      return "segment header";
+    case ScanFault::kRecordLength:
+      return "record length";
+    case ScanFault::kRecordPrevious:
+      return "record's previous position";
+    case ScanFault::kRecordResource:
+      return "record's resource manager";
+    case ScanFault::kRecordCrc:
+      return "record checksum";
+    case ScanFault::kEnd:
+      return "end of what was written";
   }
   return "unknown";
 }
@@ -84,12 +103,20 @@ void Scanner::on_bytes(std::span<const std::byte> bytes) {
   while (!bytes.empty() && fault_ == ScanFault::kNone) {
     std::size_t taken = 0;
     switch (state_) {
-      case State::kPageHeader: taken = take_page_header(bytes); break;
-      case State::kRecordHeader: taken = take_record_header(bytes); break;
-      case State::kRecordBody: taken = take_record_body(bytes); break;
+      case State::kPageHeader:
+        taken = take_page_header(bytes);
+        break;
+      case State::kRecordHeader:
+        taken = take_record_header(bytes);
+        break;
+      case State::kRecordBody:
+        taken = take_record_body(bytes);
+        break;
       case State::kPadding:
       case State::kSkipContinuation:
-      case State::kSkipSegment: taken = skip(bytes); break;
+      case State::kSkipSegment:
+        taken = skip(bytes);
+        break;
     }
     bytes = bytes.subspan(taken);
   }
@@ -137,7 +164,8 @@ ScanFault Scanner::check_page_header() {
   if (magic == 0 && info == 0 && address.value == 0) return ScanFault::kEnd;
   if (version_of_magic(magic).empty() || (magic_ != 0 && magic != magic_)) return ScanFault::kPageMagic;
   if (address != page) return ScanFault::kPageAddress;
-  if (timeline.value == 0 || timeline < page_timeline_ || (expect_.timeline.value != 0 && timeline > expect_.timeline)) return ScanFault::kPageTimeline;
+  if (timeline.value == 0 || timeline < page_timeline_ || (expect_.timeline.value != 0 && timeline > expect_.timeline))
+    return ScanFault::kPageTimeline;
   const bool long_header = layout_.offset_of(page) == 0;
   if ((info & ~kAllFlags) != 0 || ((info & kLongHeaderFlag) != 0) != long_header) return ScanFault::kPageFlags;
   if (long_header) {
@@ -156,7 +184,8 @@ ScanFault Scanner::check_page_header() {
     if (continues && !at_page_start_) return ScanFault::kPageFlags;
     body_left_ = continues ? remaining : 0;
     state_ = continues ? State::kSkipContinuation : State::kRecordHeader;
-  } else if ((info & kFirstIsOverwriteContrecord) != 0) {  // The record before was never finished: PostgreSQL went on without it.
+  } else if ((info & kFirstIsOverwriteContrecord) !=
+             0) {  // The record before was never finished: PostgreSQL went on without it.
     if (continues) return ScanFault::kPageFlags;
     held_bytes_ = 0;
     body_left_ = 0;
@@ -210,7 +239,8 @@ std::size_t Scanner::take_record_header(std::span<const std::byte> bytes) {
     return count;
   }
   state_ = State::kRecordBody;
-  if (body_left_ == 0) finish_record();
+  if (body_left_ == 0)
+    finish_record();
   else if (at_.value % kPageBytes == 0) {
     after_page_ = State::kRecordBody;
     state_ = State::kPageHeader;
@@ -228,8 +258,10 @@ ScanFault Scanner::check_record_header() {
   const auto padding = reader.le<std::uint16_t>();
   wanted_crc_ = reader.le<std::uint32_t>();
   if (length < kRecordHeader || length > kRecordBytesMax) return ScanFault::kRecordLength;
-  if (record_begin_.value != 0 ? previous != record_begin_ : previous >= current_begin_) return ScanFault::kRecordPrevious;
-  if ((resource > 32 && resource < 128) || padding != 0) return ScanFault::kRecordResource;  // 128 and up: extensions' (15+).
+  if (record_begin_.value != 0 ? previous != record_begin_ : previous >= current_begin_)
+    return ScanFault::kRecordPrevious;
+  if ((resource > 32 && resource < 128) || padding != 0)
+    return ScanFault::kRecordResource;  // 128 and up: extensions' (15+).
   // A header that straddled pages was announced by the second page: what remained there must add up.
   if (continuation_ != 0 && continuation_ != length - continued_from_) return ScanFault::kPageFlags;
   body_left_ = length - kRecordHeader;

@@ -22,7 +22,8 @@ std::string_view next_word(std::string_view& line) {
 std::expected<TimelineHistory, Error> TimelineHistory::parse(TimelineId timeline, std::string_view content) {
   TimelineHistory history(timeline);
   const auto bad = [&](std::string_view line) {
-    return std::unexpected(Error{ExitCode::kDirectory, "not a line of a timeline history: \"" + std::string(line.substr(0, 80)) + "\"",
+    return std::unexpected(Error{ExitCode::kDirectory,
+                                 "not a line of a timeline history: \"" + std::string(line.substr(0, 80)) + "\"",
                                  history_file_name(timeline), "fetch the file from the primary again"});
   };
   while (!content.empty()) {
@@ -36,7 +37,8 @@ std::expected<TimelineHistory, Error> TimelineHistory::parse(TimelineId timeline
     const auto at = parse_lsn(end);
     if (problem != std::errc{} || stop != number.data() + number.size() || !at) return bad(line);
     ancestor.end = *at;
-    const bool rises = history.ancestors_.empty() || (history.ancestors_.back().timeline < ancestor.timeline && history.ancestors_.back().end <= ancestor.end);
+    const bool rises = history.ancestors_.empty() || (history.ancestors_.back().timeline < ancestor.timeline &&
+                                                      history.ancestors_.back().end <= ancestor.end);
     if (!rises || ancestor.timeline >= timeline) return bad(line);
     history.ancestors_.push_back(ancestor);
   }

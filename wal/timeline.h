@@ -24,11 +24,11 @@ class TimelineHistory {
 
   TimelineId timeline() const { return timeline_; }
   TimelineId owner_of(Lsn at) const;  // The timeline on which the byte at `at` was written.
-  // The timeline whose segment *file* holds the segment beginning at `segment_begin`, of `segment_size` bytes: the newest that has
-  // bytes in it (a fork's first segment starts with its ancestor's bytes).
+  // The timeline whose segment *file* holds the segment beginning at `segment_begin`, of `segment_size` bytes: the
+  // newest that has bytes in it (a fork's first segment starts with its ancestor's bytes).
   TimelineId file_owner(Lsn segment_begin, ByteCount segment_size) const;
-  // Whose files may hold that segment: file_owner first, then the ancestors with bytes in it, newest first. While nothing was written
-  // behind a fork its first segment is still the ancestor's file alone.
+  // Whose files may hold that segment: file_owner first, then the ancestors with bytes in it, newest first. While
+  // nothing was written behind a fork its first segment is still the ancestor's file alone.
   std::vector<TimelineId> file_candidates(Lsn segment_begin, ByteCount segment_size) const;
   const std::vector<Ancestor>& ancestors() const { return ancestors_; }
 

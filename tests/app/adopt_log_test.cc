@@ -61,7 +61,8 @@ class Place {
     std::filesystem::remove_all(path_, ignored);
   }
   void keep() { EXPECT_TRUE(wal::io::durable_replace(path_ / "state", node::encode(state_))); }
-  std::expected<AdoptedLog, Error> adopt(const Place& from, const std::optional<node::Evidence>& evidence = std::nullopt) const {
+  std::expected<AdoptedLog, Error> adopt(const Place& from,
+                                         const std::optional<node::Evidence>& evidence = std::nullopt) const {
     auto own = ReplicaDirectory::open(path_);
     if (!own) return std::unexpected(own.error());
     return adopt_log(*own, from.path_, "a", evidence);
@@ -82,10 +83,12 @@ class Place {
   node::State state_;
 };
 
-void expect_refused(const std::expected<AdoptedLog, Error>& done, const std::vector<std::string>& parts, ExitCode code = ExitCode::kRefused) {
+void expect_refused(const std::expected<AdoptedLog, Error>& done, const std::vector<std::string>& parts,
+                    ExitCode code = ExitCode::kRefused) {
   ASSERT_FALSE(done.has_value());
   EXPECT_EQ(done.error().code, code) << done.error().message();
-  for (const std::string& part : parts) EXPECT_NE(done.error().message().find(part), std::string::npos) << done.error().message() << "\nlacks: " << part;
+  for (const std::string& part : parts)
+    EXPECT_NE(done.error().message().find(part), std::string::npos) << done.error().message() << "\nlacks: " << part;
 }
 
 // Both logs hold the same bytes up to `end`.
@@ -116,7 +119,8 @@ TEST(AdoptLog, AddsWhatIsMissingAndTakesTheOthersLabels) {
   EXPECT_EQ(after.recovered.durable_end, log.ends[119]);
   expect_same(after, b.opened(), log.ends[119]);
   node::State expected = a.state_;
-  expected.held_epoch = {1, 4}, expected.epoch_map = b.state_.epoch_map, expected.counted_end = log.ends[110], expected.final_end = log.ends[100];
+  expected.held_epoch = {1, 4}, expected.epoch_map = b.state_.epoch_map, expected.counted_end = log.ends[110],
+  expected.final_end = log.ends[100];
   expected.scan_begin = log.begins[119], expected.policy = b.state_.policy;
   EXPECT_EQ(after.state, expected);
 }
@@ -135,10 +139,12 @@ TEST(AdoptLog, FindsNothingToAdoptInALogThatIsNoLonger) {
   c.state_.held_epoch = {1, 2};
   c.keep();
   ASSERT_TRUE(a.adopt(c));
-  EXPECT_EQ(a.opened().state.held_epoch, (Epoch{1, 3})) << "an equal log that was reconciled in an older epoch lowers nothing";
+  EXPECT_EQ(a.opened().state.held_epoch, (Epoch{1, 3}))
+      << "an equal log that was reconciled in an older epoch lowers nothing";
 }
 
-// What a crash leaves after each step: the first `copied` segments in their new form, with or without the new state, a temporary file.
+// What a crash leaves after each step: the first `copied` segments in their new form, with or without the new state, a
+// temporary file.
 TEST(AdoptLog, IsFinishedByRepeatingWhereverItWasInterruptedAndLosesNothingMeanwhile) {
   Log log;
   Place b(log, 120, 3);
@@ -157,7 +163,8 @@ TEST(AdoptLog, IsFinishedByRepeatingWhereverItWasInterruptedAndLosesNothingMeanw
       if (each.number > first) std::filesystem::remove(each.path);
     for (std::uint64_t number = first; number < first + copied; ++number) {
       const std::string file = kLayout.file_name(TimelineId{1}, number);
-      std::filesystem::copy_file(whole.path_ / "wal" / file, a.path_ / "wal" / file, std::filesystem::copy_options::overwrite_existing);
+      std::filesystem::copy_file(whole.path_ / "wal" / file, a.path_ / "wal" / file,
+                                 std::filesystem::copy_options::overwrite_existing);
     }
     std::filesystem::copy_file(whole.path_ / "state", a.path_ / "wal" / "xlogtemp.splice.half");
     EXPECT_GE(a.opened().recovered.durable_end, log.ends[49]) << copied;
@@ -191,10 +198,12 @@ TEST(AdoptLog, RefusesLogsThatDifferAndNamesThePosition) {
   Place a(log, 50, 2), b(other, 120, 3);
   const auto before = wal::io::read_file(a.path_ / "state");
   const std::string at = to_string(log.begins[45]).substr(0, 4);
-  expect_refused(a.adopt(b), {"the logs differ at " + at, "that of b is the better", "would have to be replaced", "make the standby anew"});
+  expect_refused(a.adopt(b), {"the logs differ at " + at, "that of b is the better", "would have to be replaced",
+                              "make the standby anew"});
   a.state_.held_epoch = {1, 7};
   a.keep();
-  expect_refused(a.adopt(b), {"the logs differ at " + at, "that of a is the better (epoch 1.7, against 1.3)", "promote a as it is"});
+  expect_refused(a.adopt(b), {"the logs differ at " + at, "that of a is the better (epoch 1.7, against 1.3)",
+                              "promote a as it is"});
   Log damaged(120, 0x33, 20);
   Place c(damaged, 120, 3);
   expect_refused(a.adopt(c), {"below what is final in both", "promote from neither"});
@@ -206,7 +215,8 @@ TEST(AdoptLog, RefusesALogWithAnotherPromise) {
   Place a(log, 50, 2), b(log, 120, 3);
   b.state_.promise.candidate = "c";
   b.keep();
-  expect_refused(a.adopt(b), {"b has promised term 5 to c, not term 5 to a", "slipstream fence -c FILE --candidate a --term 5"});
+  expect_refused(a.adopt(b),
+                 {"b has promised term 5 to c, not term 5 to a", "slipstream fence -c FILE --candidate a --term 5"});
   b.state_.promise = {{4, 0}, {}, "a"};
   b.keep();
   expect_refused(a.adopt(b), {"b has promised term 4 to a"});
@@ -233,7 +243,8 @@ TEST(AdoptLog, RefusesAnotherClusterAPromotedLogAnotherTimelineAndItself) {
 TEST(AdoptLog, FollowsTheOtherToItsTimeline) {
   Log log;
   Place a(log, 50, 2), b(log, 120, 3);
-  // The fork lies behind all that the other holds: its bytes are still timeline 1's, its files for the last segment timeline 2's.
+  // The fork lies behind all that the other holds: its bytes are still timeline 1's, its files for the last segment
+  // timeline 2's.
   b.state_.timeline = TimelineId{2};
   b.keep();
   const std::string history = "1\t" + to_string(log.ends[119]) + "\tno recovery target specified\n";
@@ -258,7 +269,9 @@ TEST(AdoptLog, RefusesACopyThatLacksWhatTheEvidenceSays) {
   Log log;
   Place a(log, 50, 2), b(log, 120, 3), older(log, 110, 3);
   const auto evidence = b.evidence("b");
-  expect_refused(a.adopt(older, evidence), {"the copy ends at " + to_string(log.ends[109]), "with " + to_string(log.ends[119]) + " durable", "copy the directory again"});
+  expect_refused(a.adopt(older, evidence),
+                 {"the copy ends at " + to_string(log.ends[109]), "with " + to_string(log.ends[119]) + " durable",
+                  "copy the directory again"});
   auto other = evidence;
   other.log_id = LogId{{9, 9}};
   expect_refused(a.adopt(b, other), {"evidence is of another log"});

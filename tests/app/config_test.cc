@@ -52,7 +52,8 @@ std::string error_of(const std::string& text) {
 
 void expect_error(const std::string& text, const std::vector<std::string>& parts) {
   const std::string message = error_of(text);
-  for (const std::string& part : parts) EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks: " << part;
+  for (const std::string& part : parts)
+    EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks: " << part;
 }
 
 TEST(Config, ReadsAPrimaryWithDefaults) {
@@ -75,7 +76,8 @@ TEST(Config, NamesAMistypedValueWithItsPlace) {
   expect_error(replaced(kPrimary, "number = 2", "number = \"2\""), {"p.toml:20:", "node.number", "whole number"});
   expect_error(replaced(kPrimary, "10.0.0.2", "10.0.0.256"), {"10.0.0.256", "no IPv4 address"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"5MB\"\n[[port]]"), {"runtime.ring", "power of two"});
-  expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"64 apples\"\n[[port]]"), {"64 apples", "kB, MB, GB"});
+  expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"64 apples\"\n[[port]]"),
+               {"64 apples", "kB, MB, GB"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nidle = \"adaptve\"\n[[port]]"), {"adaptve", "\"adaptive\""});
 }
 
@@ -97,7 +99,8 @@ TEST(Config, RefusesNodesThatDoNotFitTogether) {
 
 TEST(Config, RefusesNamesThatNoFrameHasRoomFor) {
   const std::string name(2000, 'x');
-  expect_error(replaced(replaced(kPrimary, "name = \"b\"", "name = \"" + name + "\""), "ANY 1 (a, b)", "ANY 1 (a)"), {"too long for one frame"});
+  expect_error(replaced(replaced(kPrimary, "name = \"b\"", "name = \"" + name + "\""), "ANY 1 (a, b)", "ANY 1 (a)"),
+               {"too long for one frame"});
 }
 
 TEST(Config, SaysWhereTheTomlIsBroken) { expect_error("name = \n", {"p.toml:1:"}); }

@@ -40,7 +40,8 @@ class Place {
   std::vector<std::string> names() const {
     std::vector<std::string> names;
     std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(ledgers(), ignored)) names.push_back(entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator(ledgers(), ignored))
+      names.push_back(entry.path().filename().string());
     std::ranges::sort(names);
     return names;
   }
@@ -57,7 +58,9 @@ class Place {
 
 std::string name(std::uint64_t number, TimelineId timeline = {1}) { return kLayout.file_name(timeline, number); }
 
-LedgerKeeperOptions options(const Place& place, std::function<std::optional<CompleteLog>()> complete) { return {place.wal(), place.ledgers(), kLayout, std::move(complete), 10ms, 0ms}; }
+LedgerKeeperOptions options(const Place& place, std::function<std::optional<CompleteLog>()> complete) {
+  return {place.wal(), place.ledgers(), kLayout, std::move(complete), 10ms, 0ms};
+}
 
 // Lets several of the keeper's rounds pass.
 void rounds(const std::atomic<int>& asked) {
@@ -71,7 +74,8 @@ TEST(LedgerKeeper, MakesThoseOfWholeSegmentsInTheCompleteRangeAndNoOthers) {
   for (std::uint64_t number = kFirst; number < kFirst + 5; ++number) place.segment(number);
   std::atomic<std::uint64_t> end{kLayout.begin_of(kFirst + 3).value - 1};
   std::atomic<int> asked{0};
-  LedgerKeeper keeper(options(place, [&] { return ++asked, CompleteLog{{kLayout.begin_of(kFirst + 1), Lsn{end}}, {1}}; }));
+  LedgerKeeper keeper(
+      options(place, [&] { return ++asked, CompleteLog{{kLayout.begin_of(kFirst + 1), Lsn{end}}, {1}}; }));
   place.has({name(kFirst + 1)});
   rounds(asked);
   place.has({name(kFirst + 1)});
@@ -101,7 +105,8 @@ TEST(LedgerKeeper, RemovesNothingWhileTheSegmentsCannotBeListed) {
   const Place place;
   place.segment(kFirst);
   std::atomic<int> asked{0};
-  LedgerKeeper keeper(options(place, [&] { return ++asked, CompleteLog{{Lsn{0}, kLayout.begin_of(kFirst + 1)}, {1}}; }));
+  LedgerKeeper keeper(
+      options(place, [&] { return ++asked, CompleteLog{{Lsn{0}, kLayout.begin_of(kFirst + 1)}, {1}}; }));
   place.has({name(kFirst)});
   const auto away = place.wal().string() + "_away";
   std::filesystem::rename(place.wal(), away);
@@ -115,7 +120,8 @@ TEST(LedgerKeeper, GivesAForksSegmentALedgerOnlyInTheFileOfTheNewerTimeline) {
   const Lsn fork = kLayout.begin_of(kFirst + 1) + ByteCount{0x3000};
   const std::string history = "1\t" + to_string(fork) + "\tpromoted\n";
   EXPECT_TRUE(wal::io::durable_replace(place.wal() / wal::history_file_name({2}), std::as_bytes(std::span(history))));
-  place.segment(kFirst), place.segment(kFirst + 1), place.segment(kFirst + 1, {2}), place.segment(kFirst + 2, {2}), place.segment(kFirst + 2, {3});
+  place.segment(kFirst), place.segment(kFirst + 1), place.segment(kFirst + 1, {2}), place.segment(kFirst + 2, {2}),
+      place.segment(kFirst + 2, {3});
   LedgerKeeper keeper(options(place, [&] { return CompleteLog{{Lsn{0}, kLayout.begin_of(kFirst + 3)}, {2}}; }));
   place.has({name(kFirst), name(kFirst + 1, {2}), name(kFirst + 2, {2})});
 }
@@ -134,7 +140,8 @@ TEST(LedgerKeeper, TriesAgainAfterItsDirectoryCouldNotBeUsed) {
   place.segment(kFirst);
   EXPECT_TRUE(wal::io::durable_replace(place.ledgers(), {}));  // A file is in the way.
   std::atomic<int> asked{0};
-  LedgerKeeper keeper(options(place, [&] { return ++asked, CompleteLog{{Lsn{0}, kLayout.begin_of(kFirst + 1)}, {1}}; }));
+  LedgerKeeper keeper(
+      options(place, [&] { return ++asked, CompleteLog{{Lsn{0}, kLayout.begin_of(kFirst + 1)}, {1}}; }));
   std::this_thread::sleep_for(100ms);
   std::filesystem::remove(place.ledgers());
   place.has({name(kFirst)});
@@ -158,7 +165,9 @@ TEST(LedgerKeeper, StopsAtOnceBetweenTwoPieces) {
 TEST(LedgerKeeper, RunsAtTheLowestPriorityAloneNotItsProcess) {
   const Place place;
   std::atomic<int> nice{-100};
-  LedgerKeeper keeper(options(place, [&] { return nice = getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())), std::optional<CompleteLog>(); }));
+  LedgerKeeper keeper(options(place, [&] {
+    return nice = getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())), std::optional<CompleteLog>();
+  }));
   const int own = getpriority(PRIO_PROCESS, static_cast<id_t>(gettid()));
   for (int i = 0; i < 500 && nice == -100; ++i) std::this_thread::sleep_for(10ms);
   EXPECT_EQ(nice, 19);

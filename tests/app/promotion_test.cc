@@ -21,7 +21,8 @@ node::Evidence member(const std::string& name, std::uint16_t number, std::uint64
   return e;
 }
 
-std::string refusal(const node::Evidence& own, const std::vector<node::Evidence>& others, PromotionOptions options = {}) {
+std::string refusal(const node::Evidence& own, const std::vector<node::Evidence>& others,
+                    PromotionOptions options = {}) {
   const auto plan = plan_promotion(own, others, options);
   return plan ? "promoted" : plan.error().message();
 }
@@ -48,7 +49,10 @@ TEST(Promotion, NamesTheBestOfSeveralAndHowToAdoptItsLog) {
   const std::string policy = "ANY 1 (a, b)";
   const auto a = member("a", 2, 100, policy), b = member("b", 3, 101, policy);
   auto c = member("c", 4, 102, policy);
-  EXPECT_NE(refusal(a, {b, c}).find("promote c instead; or stop the daemon of a, adopt the log of c there (slipstream adopt-log"), std::string::npos) << refusal(a, {b, c});
+  EXPECT_NE(refusal(a, {b, c}).find(
+                "promote c instead; or stop the daemon of a, adopt the log of c there (slipstream adopt-log"),
+            std::string::npos)
+      << refusal(a, {b, c});
   c.log_only = true;
   EXPECT_EQ(refusal(a, {b, c}).find("promote c"), std::string::npos);
   EXPECT_NE(refusal(a, {b, c}).find("c has no standby: stop the daemon of a, adopt the log of c"), std::string::npos);
@@ -110,9 +114,15 @@ TEST(Promotion, NamesCommitsThatPostgresqlLetReturnWithoutReplicas) {
   const auto plan = plan_promotion(a, std::vector{b}, {});
   ASSERT_TRUE(plan);
   EXPECT_EQ(plan->not_held, (node::Marks{{Lsn{0xf8}, node::kOpenEnd}})) << "the first is held";
-  EXPECT_NE(plan->may_be_missing.find("commits from 0/100 on may be missing, since synchronous_standby_names did not always contain slipstream"), std::string::npos) << plan->may_be_missing;
+  EXPECT_NE(
+      plan->may_be_missing.find(
+          "commits from 0/100 on may be missing, since synchronous_standby_names did not always contain slipstream"),
+      std::string::npos)
+      << plan->may_be_missing;
   a.not_held = b.not_held = {{Lsn{0x200}, Lsn{0x300}}};
-  EXPECT_NE(plan_promotion(a, std::vector{b}, {})->may_be_missing.find("commits between 0/200 and 0/300 may be missing"), std::string::npos);
+  EXPECT_NE(
+      plan_promotion(a, std::vector{b}, {})->may_be_missing.find("commits between 0/200 and 0/300 may be missing"),
+      std::string::npos);
   a.not_held = b.not_held = {{Lsn{}, Lsn{0x100}}};
   EXPECT_TRUE(plan_promotion(a, std::vector{b}, {})->may_be_missing.empty());
 }

@@ -18,7 +18,8 @@ constexpr SystemId kSystem{77};
 const wal::SegmentLayout kLayout{kMiB};
 constexpr Lsn kBegin{std::uint64_t{3} << 20};
 
-// A replica's directory as a daemon leaves it: a log of a few segments, zeros behind it, and a state file that knows of everything up to `known` records before the last.
+// A replica's directory as a daemon leaves it: a log of a few segments, zeros behind it, and a state file that knows of
+// everything up to `known` records before the last.
 class Place {
  public:
   Place() {
@@ -56,7 +57,9 @@ class Place {
       EXPECT_TRUE(wal::io::durable_replace(segment(from), bytes));
     }
   }
-  std::filesystem::path segment(Lsn at) const { return path_ / "wal" / kLayout.file_name(TimelineId{1}, kLayout.number_of(at)); }
+  std::filesystem::path segment(Lsn at) const {
+    return path_ / "wal" / kLayout.file_name(TimelineId{1}, kLayout.number_of(at));
+  }
   void flip(Lsn at) {
     auto bytes = *wal::io::read_file(segment(at));
     bytes[kLayout.offset_of(at)] ^= std::byte{1};
@@ -74,11 +77,14 @@ class Place {
   std::vector<Lsn> ends_, begins_;
 };
 
-void expect_damage(const Place& place, const std::vector<std::string>& parts, ReplicaDirectory::Check check = ReplicaDirectory::Check::kRecent) {
+void expect_damage(const Place& place, const std::vector<std::string>& parts,
+                   ReplicaDirectory::Check check = ReplicaDirectory::Check::kRecent) {
   const auto opened = ReplicaDirectory::open(place.path(), check);
   ASSERT_FALSE(opened.has_value());
   EXPECT_EQ(opened.error().code, ExitCode::kDirectory);
-  for (const std::string& part : parts) EXPECT_NE(opened.error().message().find(part), std::string::npos) << opened.error().message() << "\nlacks: " << part;
+  for (const std::string& part : parts)
+    EXPECT_NE(opened.error().message().find(part), std::string::npos)
+        << opened.error().message() << "\nlacks: " << part;
 }
 
 TEST(ReplicaDirectory, HoldsAllThatWasWrittenAlsoBeyondWhatTheStateKnows) {
@@ -102,7 +108,8 @@ TEST(ReplicaDirectory, NamesDamageInTheLastRecordThatIsKnownToBeDurable) {
   Place place;
   place.knows(0);
   place.flip(Lsn{place.end().value - 20'000});
-  expect_damage(place, {place.segment(place.end_before(1)).string(), "damaged at " + to_string(place.end_before(1)), "record checksum", "do not promote", "init-standby"});
+  expect_damage(place, {place.segment(place.end_before(1)).string(), "damaged at " + to_string(place.end_before(1)),
+                        "record checksum", "do not promote", "init-standby"});
 }
 
 TEST(ReplicaDirectory, NamesDamageFarBelowWhereRecoveryStarts) {
@@ -116,7 +123,8 @@ TEST(ReplicaDirectory, NamesAMissingSegmentATruncatedOneAndZeros) {
   Place place;
   const Lsn middle{std::uint64_t{4} << 20};
   std::filesystem::resize_file(place.segment(middle), 1000);
-  expect_damage(place, {"wrong segment size", place.segment(middle).filename().string() + " has 1000 bytes", "truncated"});
+  expect_damage(place,
+                {"wrong segment size", place.segment(middle).filename().string() + " has 1000 bytes", "truncated"});
   EXPECT_TRUE(wal::io::durable_replace(place.segment(middle), std::vector<std::byte>(kMiB.value)));
   expect_damage(place, {place.segment(middle).string(), "zeros where there was WAL"});
   std::filesystem::remove(place.segment(middle));

@@ -15,7 +15,10 @@ namespace {
 
 class Doorbells : public testing::TestWithParam<bool> {
  protected:
-  std::string name(const std::string& end) const { return (GetParam() ? "slipstream-doorbell-test-" + std::to_string(getpid()) : (directory_ / "link").string()) + "." + end; }
+  std::string name(const std::string& end) const {
+    return (GetParam() ? "slipstream-doorbell-test-" + std::to_string(getpid()) : (directory_ / "link").string()) +
+           "." + end;
+  }
   static bool is_rung(const Doorbell& bell) {
     pollfd wait{bell.fd(), POLLIN, 0};
     return poll(&wait, 1, 0) == 1;
@@ -23,7 +26,8 @@ class Doorbells : public testing::TestWithParam<bool> {
   void SetUp() override { std::filesystem::create_directories(directory_); }
   void TearDown() override { std::filesystem::remove_all(directory_); }
 
-  std::filesystem::path directory_ = std::filesystem::temp_directory_path() / ("slipstream-doorbell-" + std::to_string(getpid()));
+  std::filesystem::path directory_ =
+      std::filesystem::temp_directory_path() / ("slipstream-doorbell-" + std::to_string(getpid()));
 };
 
 INSTANTIATE_TEST_SUITE_P(AbstractAndPath, Doorbells, testing::Bool());

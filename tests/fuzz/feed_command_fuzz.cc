@@ -46,7 +46,8 @@ void parse(std::string_view text) {
   if (const auto* fetch = std::get_if<FetchHistory>(&*command)) CHECK(fetch->timeline.value > 0);
 }
 
-// Whatever a client sends, in whatever pieces: what it gets is whole messages, of bounded size, without a byte beyond the release.
+// Whatever a client sends, in whatever pieces: what it gets is whole messages, of bounded size, without a byte beyond
+// the release.
 void talk(std::span<const std::byte> bytes) {
   static Zeros source;
   static const FeedContext context{SystemId{1}, 150000, "", seconds(60), &source, [] { return std::int64_t{0}; }};

@@ -34,17 +34,25 @@ void change(std::vector<std::uint8_t>& bytes, std::mt19937& random) {
   const auto at = [&] { return static_cast<std::ptrdiff_t>(random() % bytes.size()); };
   for (std::uint32_t i = 0; i <= random() % 4 && !bytes.empty(); ++i) {
     switch (random() % 4) {
-      case 0: bytes[static_cast<std::size_t>(at())] ^= static_cast<std::uint8_t>(1u << random() % 8); break;
-      case 1: bytes[static_cast<std::size_t>(at())] = static_cast<std::uint8_t>(random()); break;
-      case 2: bytes.erase(bytes.begin() + at()); break;
-      default: bytes.insert(bytes.begin() + at(), static_cast<std::uint8_t>(random()));
+      case 0:
+        bytes[static_cast<std::size_t>(at())] ^= static_cast<std::uint8_t>(1u << random() % 8);
+        break;
+      case 1:
+        bytes[static_cast<std::size_t>(at())] = static_cast<std::uint8_t>(random());
+        break;
+      case 2:
+        bytes.erase(bytes.begin() + at());
+        break;
+      default:
+        bytes.insert(bytes.begin() + at(), static_cast<std::uint8_t>(random()));
     }
   }
 }
 
 }  // namespace
 
-// Gives a fuzz entry the files of the directories named, and seeded changes of each. It fails by crashing, or when there is no file.
+// Gives a fuzz entry the files of the directories named, and seeded changes of each. It fails by crashing, or when
+// there is no file.
 int main(int count, char** arguments) {
   int files = 0;
   for (int i = 1; i < count; ++i) {

@@ -18,11 +18,14 @@ std::string understood(std::string_view text) {
     std::string operator()(const IdentifySystem&) const { return "identify"; }
     std::string operator()(const Show& c) const { return "show " + c.name; }
     std::string operator()(const FetchHistory& c) const { return "history " + std::to_string(c.timeline.value); }
-    std::string operator()(const CreateSlot& c) const { return (c.temporary ? "create temporary " : "create ") + c.name; }
+    std::string operator()(const CreateSlot& c) const {
+      return (c.temporary ? "create temporary " : "create ") + c.name;
+    }
     std::string operator()(const ReadSlot& c) const { return "read " + c.name; }
     std::string operator()(const DropSlot& c) const { return "drop " + c.name; }
     std::string operator()(const StartStreaming& c) const {
-      return "start " + (c.slot.empty() ? "" : "on " + c.slot + " ") + to_string(c.start) + " timeline " + std::to_string(c.timeline.value);
+      return "start " + (c.slot.empty() ? "" : "on " + c.slot + " ") + to_string(c.start) + " timeline " +
+             std::to_string(c.timeline.value);
     }
     std::string operator()(const TakeBackup&) const { return "backup"; }
     std::string operator()(const AskConstant& c) const { return c.column + " is \"" + c.value + "\""; }
@@ -34,10 +37,13 @@ TEST(FeedCommand, UnderstandsWhatWalreceiversOfAllVersionsSend) {
   const std::pair<const char*, const char*> transcript[] = {
       {"IDENTIFY_SYSTEM", "identify"},
       {"TIMELINE_HISTORY 7", "history 7"},
-      {"CREATE_REPLICATION_SLOT \"pg_walreceiver_1234\" TEMPORARY PHYSICAL RESERVE_WAL", "create temporary pg_walreceiver_1234"},
-      {"CREATE_REPLICATION_SLOT \"pg_walreceiver_1234\" TEMPORARY PHYSICAL (RESERVE_WAL)", "create temporary pg_walreceiver_1234"},
+      {"CREATE_REPLICATION_SLOT \"pg_walreceiver_1234\" TEMPORARY PHYSICAL RESERVE_WAL",
+       "create temporary pg_walreceiver_1234"},
+      {"CREATE_REPLICATION_SLOT \"pg_walreceiver_1234\" TEMPORARY PHYSICAL (RESERVE_WAL)",
+       "create temporary pg_walreceiver_1234"},
       {"START_REPLICATION 0/3000000 TIMELINE 1", "start 0/3000000 timeline 1"},
-      {"START_REPLICATION SLOT \"a_1\" 16/B3000000 TIMELINE 4294967295", "start on a_1 16/B3000000 timeline 4294967295"},
+      {"START_REPLICATION SLOT \"a_1\" 16/B3000000 TIMELINE 4294967295",
+       "start on a_1 16/B3000000 timeline 4294967295"},
   };
   for (const auto& [text, expected] : transcript) EXPECT_EQ(understood(text), expected) << text;
 }
@@ -72,7 +78,8 @@ TEST(FeedCommand, RefusesTheRestByName) {
       {"START_REPLICATION 0/1/2", "42601 syntax error in a replication command at or near \"0/1/2\""},
       {"START_REPLICATION 0/123456789", "42601 syntax error in a replication command at or near \"0/123456789\""},
       {"START_REPLICATION 0/3000000 TIMELINE 0", "42601 invalid timeline 0"},
-      {"START_REPLICATION 0/3000000 TIMELINE 4294967296", "42601 syntax error in a replication command at or near \"4294967296\""},
+      {"START_REPLICATION 0/3000000 TIMELINE 4294967296",
+       "42601 syntax error in a replication command at or near \"4294967296\""},
       {"START_REPLICATION SLOT s LOGICAL 0/0 (proto_version '1')", "0A000 a replica's feed streams physical WAL only"},
       {"CREATE_REPLICATION_SLOT s LOGICAL pgoutput", "0A000 a replica's feed streams physical WAL only"},
       {"CREATE_REPLICATION_SLOT s", "42601 syntax error at the end of a replication command"},
@@ -99,7 +106,8 @@ std::vector<std::byte> packet(std::uint32_t code, std::string_view rest) {
 
 TEST(FeedStartup, ReadsWhoAsksAndForWhat) {
   using namespace std::string_view_literals;
-  const auto startup = parse_startup(packet(196608, "user\0me\0replication\0true\0application_name\0caf\xc3\xa9\0\0"sv));
+  const auto startup =
+      parse_startup(packet(196608, "user\0me\0replication\0true\0application_name\0caf\xc3\xa9\0\0"sv));
   ASSERT_TRUE(startup.has_value());
   EXPECT_EQ(startup->user, "me");
   EXPECT_EQ(startup->replication, "true");

@@ -64,7 +64,9 @@ class Talk : public testing::Test {
     session.emplace(context, 1, std::move(refusal), now);
     received.clear();
   }
-  void send(std::string_view bytes) { session->on_bytes(std::as_bytes(std::span(bytes)), release, now), session->advance(release, now); }
+  void send(std::string_view bytes) {
+    session->on_bytes(std::as_bytes(std::span(bytes)), release, now), session->advance(release, now);
+  }
   static std::string big(std::uint64_t value, int bytes) {
     std::string out;
     for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
@@ -81,7 +83,8 @@ class Talk : public testing::Test {
     send(big(rest.size() + more.size() + 8, 4) + big(code, 4) + std::string(rest) + std::string(more));
   }
   void reply(Lsn write, Lsn flush, Lsn apply, bool ask = false) {
-    message('d', "r" + big(write.value, 8) + big(flush.value, 8) + big(apply.value, 8) + big(0, 8) + big(ask ? 1 : 0, 1));
+    message('d',
+            "r" + big(write.value, 8) + big(flush.value, 8) + big(apply.value, 8) + big(0, 8) + big(ask ? 1 : 0, 1));
   }
 
   struct Message {
@@ -116,7 +119,8 @@ class Talk : public testing::Test {
     for (const Message& each : received) {
       if (each.tag != 'E') continue;
       std::map<char, std::string> fields;
-      for (std::size_t at = 0; at < each.body.size() && each.body[at] != '\0'; at += 2 + fields[each.body[at]].size()) fields[each.body[at]] = each.body.substr(at + 1).c_str();
+      for (std::size_t at = 0; at < each.body.size() && each.body[at] != '\0'; at += 2 + fields[each.body[at]].size())
+        fields[each.body[at]] = each.body.substr(at + 1).c_str();
       return fields['S'] + " " + fields['C'] + " " + fields['M'];
     }
     return "";
@@ -200,14 +204,18 @@ TEST_F(Talk, DeclinesEncryptionOnceForEachKind) {
 }
 
 TEST_F(Talk, NegotiatesDownFromANewerMinorVersion) {
-  send_startup(196610, "user\0me\0replication\0true\0_pq_.x\0""1\0\0"sv);
+  send_startup(196610,
+               "user\0me\0replication\0true\0_pq_.x\0"
+               "1\0\0"sv);
   EXPECT_EQ(tags().substr(0, 2), "vR");
   EXPECT_EQ(received[0].body, big(196608, 4) + big(1, 4) + "_pq_.x\0"s);
 }
 
 TEST_F(Talk, SaysWhatThisSocketIsToAnOrdinaryClient) {
   send_startup(196608, "user\0me\0database\0postgres\0\0"sv);
-  EXPECT_EQ(error(), "FATAL 0A000 this socket is the feed of a slipstream replica: it speaks PostgreSQL's physical replication protocol only");
+  EXPECT_EQ(error(),
+            "FATAL 0A000 this socket is the feed of a slipstream replica: it speaks PostgreSQL's physical replication "
+            "protocol only");
   EXPECT_TRUE(session->ended());
 }
 
@@ -262,7 +270,8 @@ TEST_F(Talk, AnswersSettingsHistoriesAndSlots) {
   EXPECT_EQ(answered("SHOW wal_segment_size"), Row{"1MB"});
   EXPECT_EQ(answered("SHOW data_directory_mode"), Row{"0700"});
   EXPECT_EQ(answered("TIMELINE_HISTORY 2"), (Row{"00000002.history", "1\t0/300100\twhy\n"}));
-  EXPECT_EQ(answered("CREATE_REPLICATION_SLOT \"s\" TEMPORARY PHYSICAL (RESERVE_WAL)"), (Row{"s", "0/0", "NULL", "NULL"}));
+  EXPECT_EQ(answered("CREATE_REPLICATION_SLOT \"s\" TEMPORARY PHYSICAL (RESERVE_WAL)"),
+            (Row{"s", "0/0", "NULL", "NULL"}));
   EXPECT_EQ(answered("READ_REPLICATION_SLOT s"), (Row{"physical", "0/100000", "1"}));
   EXPECT_EQ(answered("SELECT pg_catalog.set_config('search_path', '', false)"), Row{""});
   received.clear();
@@ -422,7 +431,11 @@ TEST_F(Talk, KeepsTheStandbysRepliesAndFeedback) {
 }
 
 TEST_F(Talk, TakesToolsForReadersAndTheNamedOneForTheStandby) {
-  for (const auto& [named, name, expected] : {std::tuple{"", "walreceiver", true}, {"", "pg_receivewal", false}, {"", "pg_basebackup", false}, {"b", "b", true}, {"b", "walreceiver", false}}) {
+  for (const auto& [named, name, expected] : {std::tuple{"", "walreceiver", true},
+                                              {"", "pg_receivewal", false},
+                                              {"", "pg_basebackup", false},
+                                              {"b", "b", true},
+                                              {"b", "walreceiver", false}}) {
     context.standby_name = named;
     open();
     start_up(name);
@@ -513,13 +526,17 @@ TEST_F(Talk, EndsOnMalformedMessagesWithAWordAboutThem) {
     return text;
   };
   EXPECT_EQ(said(false, "Q\0\0\0\3"sv), "FATAL 08P01 invalid message length 3 of a message of type 0x51");
-  EXPECT_EQ(said(false, "Q\x7f\xff\xff\xff"sv), "FATAL 08P01 invalid message length 2147483647 of a message of type 0x51");
+  EXPECT_EQ(said(false, "Q\x7f\xff\xff\xff"sv),
+            "FATAL 08P01 invalid message length 2147483647 of a message of type 0x51");
   EXPECT_EQ(said(false, "Q\0\0\0\4"sv), "FATAL 08P01 invalid string in message");
   EXPECT_EQ(said(false, "?\0\0\0\4"sv), "FATAL 08P01 invalid frontend message type 0x3f");
   EXPECT_EQ(said(true, "Q\0\0\0\6x\0"sv), "FATAL 08P01 invalid standby message type 0x51");
-  EXPECT_EQ(said(true, "d\0\0\0\4"sv), "FATAL 08P01 a standby's message of 0 bytes and type 0x00 is neither a reply nor hot standby feedback");
-  EXPECT_EQ(said(true, "d\0\0\0\6r0"sv), "FATAL 08P01 a standby's message of 2 bytes and type 0x72 is neither a reply nor hot standby feedback");
-  EXPECT_EQ(said(true, "\xff\xff\xff\xff\xff"sv), "FATAL 08P01 invalid message length 4294967295 of a message of type 0xff");
+  EXPECT_EQ(said(true, "d\0\0\0\4"sv),
+            "FATAL 08P01 a standby's message of 0 bytes and type 0x00 is neither a reply nor hot standby feedback");
+  EXPECT_EQ(said(true, "d\0\0\0\6r0"sv),
+            "FATAL 08P01 a standby's message of 2 bytes and type 0x72 is neither a reply nor hot standby feedback");
+  EXPECT_EQ(said(true, "\xff\xff\xff\xff\xff"sv),
+            "FATAL 08P01 invalid message length 4294967295 of a message of type 0xff");
   open();
   send("\x16\x03\x01\x02"sv);
   EXPECT_EQ(error(), "FATAL 08P01 invalid length of startup packet");
@@ -555,8 +572,10 @@ TEST_F(Talk, SurvivesAnyBytes) {
     for (int i = 0; i < 8; ++i) {
       std::string bytes(random() % 64, '\0');
       for (char& c : bytes) c = static_cast<char>(random() % 3 == 0 ? 0 : random());
-      if (random() % 2 == 0) message("QdcXS?f"[random() % 7], bytes);
-      else send(bytes);
+      if (random() % 2 == 0)
+        message("QdcXS?f"[random() % 7], bytes);
+      else
+        send(bytes);
     }
     drain();
     EXPECT_TRUE(session->output().empty());

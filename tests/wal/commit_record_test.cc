@@ -40,7 +40,8 @@ TEST(CommitRecord, SaysWhichCommitsAreWaitedForUntilApplied) {
 }
 
 TEST(CommitRecord, FindsTheFlagsBehindAnOriginATopLevelTransactionAndALongLength) {
-  std::vector<std::byte> before = {std::byte{253}, {}, {}, std::byte{252}, {}, {}, {}, {}, std::byte{254}, {}, {}, {}, {}};
+  std::vector<std::byte> before = {
+      std::byte{253}, {}, {}, std::byte{252}, {}, {}, {}, {}, std::byte{254}, {}, {}, {}, {}};
   EXPECT_TRUE(awaits(kRmXact, kCommit | kHasFlags, body(kApplyFeedback, before)));
   EXPECT_FALSE(awaits(kRmXact, kCommit | kHasFlags, body(~kApplyFeedback, before)));
 }
@@ -54,7 +55,8 @@ TEST(CommitRecord, DoesNotDependOnHowTheBytesAreCut) {
 TEST(CommitRecord, IsNoneWhenTooShort) {
   const auto whole = body(kApplyFeedback);
   for (std::size_t bytes = 0; bytes < whole.size(); ++bytes)
-    EXPECT_FALSE(awaits(kRmXact, kCommit | kHasFlags, {whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(bytes)}));
+    EXPECT_FALSE(
+        awaits(kRmXact, kCommit | kHasFlags, {whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(bytes)}));
 }
 
 TEST(CommitRecord, ForgetsTheRecordBefore) {
@@ -65,7 +67,8 @@ TEST(CommitRecord, ForgetsTheRecordBefore) {
   EXPECT_FALSE(record.awaits_apply());
 }
 
-// Commits of one row each at local, remote_apply and on, at the begin of a 1 MiB segment of PostgreSQL 15; the figures are pg_waldump's.
+// Commits of one row each at local, remote_apply and on, at the begin of a 1 MiB segment of PostgreSQL 15; the figures
+// are pg_waldump's.
 TEST(CommitRecord, IsFoundInWhatPostgreSQLWrote) {
   std::ifstream file(SLIPSTREAM_SOURCE_DIR "/tests/golden/wal/postgresql_15_three_levels", std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};

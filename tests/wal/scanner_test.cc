@@ -33,7 +33,9 @@ Sample sample(std::uint32_t seed, int records = 400) {
 
 std::span<const std::byte> all(Sample& s) { return s.writer.at({s.writer.begin(), s.writer.end()}); }
 
-Scanner scanner_at(Lsn begin, Scanner::Start start = Scanner::Start::kPage) { return Scanner(SegmentLayout(kSegment), begin, start, {kSystem, TimelineId{1}}); }
+Scanner scanner_at(Lsn begin, Scanner::Start start = Scanner::Start::kPage) {
+  return Scanner(SegmentLayout(kSegment), begin, start, {kSystem, TimelineId{1}});
+}
 
 TEST(Scanner, FindsEveryRecordsEnd) {
   Sample s = sample(1);
@@ -188,21 +190,27 @@ TEST(Recovery, OfTornWritesNeverFindsLessThanWasAcknowledgedNorMoreThanIsWhole) 
     std::vector<std::byte> disk(kSegment.value * 4, std::byte{0});
     std::copy_n(whole.begin(), synced, disk.begin());
     for (std::size_t sector = synced / 512 * 512; sector < whole.size(); sector += 512)
-      if (random() % 2) std::copy_n(whole.begin() + static_cast<std::ptrdiff_t>(sector), std::min<std::size_t>(512, whole.size() - sector), disk.begin() + static_cast<std::ptrdiff_t>(sector));
+      if (random() % 2)
+        std::copy_n(whole.begin() + static_cast<std::ptrdiff_t>(sector),
+                    std::min<std::size_t>(512, whole.size() - sector),
+                    disk.begin() + static_cast<std::ptrdiff_t>(sector));
     Lsn acknowledged = s.writer.begin();
     for (const Lsn end : s.ends)
       if (end.value <= s.writer.begin().value + synced) acknowledged = end;
     MemorySource source(s.writer.begin(), disk);
-    const Recovered recovered = recover(source, SegmentLayout(kSegment), s.writer.begin(), Scanner::Start::kPage, {kSystem, {}});
+    const Recovered recovered =
+        recover(source, SegmentLayout(kSegment), s.writer.begin(), Scanner::Start::kPage, {kSystem, {}});
     ASSERT_GE(recovered.durable_end, acknowledged) << "round " << round;
     const std::size_t length = (recovered.durable_end - s.writer.begin()).value;
-    ASSERT_TRUE(std::equal(disk.begin(), disk.begin() + static_cast<std::ptrdiff_t>(length), whole.begin())) << "round " << round;
+    ASSERT_TRUE(std::equal(disk.begin(), disk.begin() + static_cast<std::ptrdiff_t>(length), whole.begin()))
+        << "round " << round;
   }
 }
 
 TEST(Recovery, OfAnEmptyLogIsItsBegin) {
   MemorySource source(Lsn{1u << 20}, {});
-  const Recovered recovered = recover(source, SegmentLayout(kSegment), Lsn{1u << 20}, Scanner::Start::kPage, {kSystem, {}});
+  const Recovered recovered =
+      recover(source, SegmentLayout(kSegment), Lsn{1u << 20}, Scanner::Start::kPage, {kSystem, {}});
   EXPECT_EQ(recovered.durable_end, Lsn{1u << 20});
   EXPECT_EQ(recovered.next_start, Scanner::Start::kPage);
 }

@@ -29,7 +29,8 @@ TEST(SegmentLayout, ReadsBackItsOwnNames) {
 
 TEST(SegmentLayout, RefusesWhatIsNoSegmentsName) {
   const SegmentLayout layout(ByteCount{16u << 20});
-  for (const char* name : {"", "00000001000000160000", "000000010000001600000100", "0000000100000016000000b3", "00000002.history", "000000000000001600000001", "0000000100000016000000B3.backup"})
+  for (const char* name : {"", "00000001000000160000", "000000010000001600000100", "0000000100000016000000b3",
+                           "00000002.history", "000000000000001600000001", "0000000100000016000000B3.backup"})
     EXPECT_FALSE(layout.parse(name)) << name;
   EXPECT_TRUE(layout.parse("0000000100000016000000B3.partial")->partial);
 }
@@ -42,7 +43,8 @@ TEST(SegmentLayout, KnowsWhichSizesThereAre) {
 }
 
 TEST(TimelineHistory, SaysWhichTimelineOwnsAPosition) {
-  const auto history = TimelineHistory::parse(TimelineId{3}, "1\t0/3000060\tno recovery target specified\n\n2\t0/5000000\tno reason\n");
+  const auto history =
+      TimelineHistory::parse(TimelineId{3}, "1\t0/3000060\tno recovery target specified\n\n2\t0/5000000\tno reason\n");
   ASSERT_TRUE(history) << history.error().message();
   EXPECT_EQ(history->owner_of(*parse_lsn("0/300005F")), TimelineId{1});
   EXPECT_EQ(history->owner_of(*parse_lsn("0/3000060")), TimelineId{2});

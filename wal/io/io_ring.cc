@@ -45,7 +45,7 @@ struct IoRing::Impl {
   io_uring ring{};
   std::size_t entries = 0;
   std::size_t under_way = 0;  // At most `entries`, so neither queue ever overflows.
-  int event = -1;  // Signalled by the kernel with each completion.
+  int event = -1;             // Signalled by the kernel with each completion.
   bool blocking = false;
   bool enabled = false;
   std::optional<Error> problem;

@@ -56,7 +56,8 @@ class IoRing {
   void finish();
   std::size_t under_way() const;
 
-  // An eventfd that becomes readable when something has ended and reap() will give it; -1 where the kernel has none to give, or when blocking(). It may also tell what was reaped already.
+  // An eventfd that becomes readable when something has ended and reap() will give it; -1 where the kernel has none to
+  // give, or when blocking(). It may also tell what was reaped already.
   int event_fd() const;
 
   bool blocking() const;

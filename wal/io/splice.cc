@@ -101,7 +101,8 @@ std::expected<void, Error> splice_segment(const std::filesystem::path& path, Seg
       };
       const Lsn joint = std::clamp(seam, at, piece_end);
       if (const auto lacks = take(head, at, std::min(joint, end))) return missing(*lacks, path.string());
-      if (const auto lacks = take(tail, joint, std::min(end, piece_end))) return missing(*lacks, "the log that is adopted");
+      if (const auto lacks = take(tail, joint, std::min(end, piece_end)))
+        return missing(*lacks, "the log that is adopted");
       file.append(piece);
     }
     if (const int problem = file.finish(); problem != 0) {
@@ -109,7 +110,8 @@ std::expected<void, Error> splice_segment(const std::filesystem::path& path, Seg
       return storage("cannot write durably", fresh, problem);
     }
   }
-  if (::rename(fresh.c_str(), path.c_str()) != 0) return storage("cannot rename to " + path.filename().string(), fresh, errno);
+  if (::rename(fresh.c_str(), path.c_str()) != 0)
+    return storage("cannot rename to " + path.filename().string(), fresh, errno);
   if (const int problem = sync_directory(path.parent_path()); problem != 0)
     return storage("cannot sync the directory", path.parent_path(), problem);
   return {};

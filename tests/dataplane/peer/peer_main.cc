@@ -1,10 +1,14 @@
-// One end of a link, as a process of its own (DPDK allows one environment a process), for the tests and the measurements of the data plane.
+// One end of a link, as a process of its own (DPDK allows one environment a process), for the tests and the
+// measurements of the data plane.
 //
-//   dataplane_peer mode=echo|ping|flood|listen name=TEXT address=IPV4 peer=IPV4 [vdev=STRING] [pci=ADDRESS] [mtu=N] [bytes=N,N,...] [count=N]
+//   dataplane_peer mode=echo|ping|flood|listen name=TEXT address=IPV4 peer=IPV4 [vdev=STRING] [pci=ADDRESS] [mtu=N]
+//   [bytes=N,N,...] [count=N]
 //                  [idle=adaptive|spin] [hugepages=auto|on|off] [pause_us=N]
 //
-// echo sends back what it gets; ping sends numbered frames one at a time, checks what comes back and prints round trips; flood sends as much as there is room for; listen only
-// counts. Says on standard output: "ready", "up" and "down" with the link, "ping ok ..." at the end of ping, and counters every 100 ms ("got N sent N foreign N dropped N").
+// echo sends back what it gets; ping sends numbered frames one at a time, checks what comes back and prints round
+// trips; flood sends as much as there is room for; listen only counts. Says on standard output: "ready", "up" and
+// "down" with the link, "ping ok ..." at the end of ping, and counters every 100 ms ("got N sent N foreign N dropped
+// N").
 #include <fmt/format.h>
 #include <time.h>
 
@@ -65,11 +69,13 @@ void say(const std::string& line) {
 
 class Peer {
  public:
-  Peer(const Arguments& arguments, node::Port& port, const DpdkPort& device) : arguments_(arguments), port_(port), device_(device) {
+  Peer(const Arguments& arguments, node::Port& port, const DpdkPort& device)
+      : arguments_(arguments), port_(port), device_(device) {
     mode_ = arguments.text("mode", "echo");
     sizes_ = arguments.numbers("bytes");
     if (sizes_.empty()) sizes_.push_back(64);
-    for (std::size_t& size : sizes_) size = std::clamp<std::size_t>(size, sizeof(std::uint64_t), port.frame_bytes_max(kPeer));
+    for (std::size_t& size : sizes_)
+      size = std::clamp<std::size_t>(size, sizeof(std::uint64_t), port.frame_bytes_max(kPeer));
     payload_.resize(1 << 16);
     for (std::size_t i = 0; i < payload_.size(); ++i) payload_[i] = static_cast<std::byte>(i * 7 + 3);
     count_ = arguments.number("count", 1000);
@@ -87,7 +93,8 @@ class Peer {
     if (now - told_ > milliseconds(100)) {
       told_ = now;
       const DeviceCounters counters = device_.counters().front();
-      say(fmt::format("got {} sent {} foreign {} dropped {}", counters.received, counters.sent, counters.foreign, counters.dropped));
+      say(fmt::format("got {} sent {} foreign {} dropped {}", counters.received, counters.sent, counters.foreign,
+                      counters.dropped));
     }
     return got > 0 || mode_ == "flood";
   }
@@ -109,7 +116,8 @@ class Peer {
     if (frame.size() < sizeof number) return false;
     std::memcpy(&number, frame.data(), sizeof number);
     const auto expected = std::span(payload_).subspan(number % 256, frame.size() - sizeof number);
-    return frame.size() == sizes_[number % sizes_.size()] && std::memcmp(frame.data() + sizeof number, expected.data(), expected.size()) == 0;
+    return frame.size() == sizes_[number % sizes_.size()] &&
+           std::memcmp(frame.data() + sizeof number, expected.data(), expected.size()) == 0;
   }
 
   void take(std::span<const std::byte> frame, Instant now) {
@@ -131,8 +139,9 @@ class Peer {
     round_trips_.add(monotonic_now() - sent_);
     sent_ = now;
     if (++next_ < count_) return;
-    say(fmt::format("ping ok {} p50 {} ns p90 {} ns p99 {} ns max {} us resent {}", count_, round_trips_.quantile(0.5).ns, round_trips_.quantile(0.9).ns,
-                    round_trips_.quantile(0.99).ns, round_trips_.max().ns / 1000, resent_));
+    say(fmt::format("ping ok {} p50 {} ns p90 {} ns p99 {} ns max {} us resent {}", count_,
+                    round_trips_.quantile(0.5).ns, round_trips_.quantile(0.9).ns, round_trips_.quantile(0.99).ns,
+                    round_trips_.max().ns / 1000, resent_));
     next_ = 0;
     round_trips_.clear();
     if (arguments_.text("again") != "yes") stopped = true;
@@ -165,7 +174,9 @@ int run(const Arguments& arguments) {
   EalOptions options;
   options.file_prefix = "slipstream-test-" + arguments.text("name", "peer");
   options.memory_mb = 64;
-  options.hugepages = arguments.text("hugepages") == "on" ? Hugepages::kOn : arguments.text("hugepages") == "auto" ? Hugepages::kAuto : Hugepages::kOff;
+  options.hugepages = arguments.text("hugepages") == "on"     ? Hugepages::kOn
+                      : arguments.text("hugepages") == "auto" ? Hugepages::kAuto
+                                                              : Hugepages::kOff;
   const std::string vdev = arguments.text("vdev"), pci = arguments.text("pci");
   if (!vdev.empty()) options.vdevs.push_back(vdev);
   if (!pci.empty()) options.pci.push_back(pci);
@@ -192,15 +203,19 @@ int run(const Arguments& arguments) {
   Peer self(arguments, **port, **port);
   Waker waker;
   for (const int fd : (*port)->wake_fds()) waker.watch(fd);
-  IdleStrategy idle(!device.may_sleep ? IdleStrategy::Mode::kSpin : (*port)->wakes() ? IdleStrategy::Mode::kWoken : IdleStrategy::Mode::kPolled);
+  IdleStrategy idle(!device.may_sleep  ? IdleStrategy::Mode::kSpin
+                    : (*port)->wakes() ? IdleStrategy::Mode::kWoken
+                                       : IdleStrategy::Mode::kPolled);
   prepare_data_thread(-1);
   timespec before{}, after{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
   const Instant begin = monotonic_now();
-  run_loop([&](Instant now) { return self.step(now); }, [&](Instant now) { return (*port)->is_restless() ? now : kNever; }, idle, waker, stopped);
+  run_loop([&](Instant now) { return self.step(now); },
+           [&](Instant now) { return (*port)->is_restless() ? now : kNever; }, idle, waker, stopped);
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
   const std::int64_t cpu = (after.tv_sec - before.tv_sec) * 1'000'000'000 + after.tv_nsec - before.tv_nsec;
-  say(fmt::format("ended, {:.1f} % of a core", 100.0 * static_cast<double>(cpu) / static_cast<double>((monotonic_now() - begin).ns)));
+  say(fmt::format("ended, {:.1f} % of a core",
+                  100.0 * static_cast<double>(cpu) / static_cast<double>((monotonic_now() - begin).ns)));
   port->reset();
   stop_eal();
   return 0;

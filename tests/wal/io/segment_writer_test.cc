@@ -157,7 +157,7 @@ TEST_P(Writer, StartsAForksFirstSegmentWithTheAncestorsBytes) {
   ASSERT_TRUE(history.has_value());
   writer_->set_history(*history);
   start(2, layout_.begin_of(2) + ByteCount{11 * kBlock}, kBlock, 2);
-  usleep(50'000);  // Long enough for a copy that does not wait for them.
+  usleep(50'000);                            // Long enough for a copy that does not wait for them.
   start(3, layout_.begin_of(1), kBlock, 3);  // Below the fork: the ancestor's file.
   for (const auto& [id, status] : run(ring_, nullptr, &*writer_, 3)) EXPECT_EQ(status, IoStatus::kOk) << id;
   const auto content = segment(2, TimelineId{2});
