@@ -47,7 +47,7 @@ bool ask_kernel(unsigned interface, Request request, ifreq& answer) {
   if (::if_indextoname(interface, answer.ifr_name) == nullptr) return false;
   const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
-  const bool known = ::ioctl(fd, request, &answer) == 0;
+  const bool known = ::ioctl(fd, static_cast<unsigned long>(request), &answer) == 0;
   ::close(fd);
   return known;
 }
