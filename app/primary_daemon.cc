@@ -171,12 +171,13 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   LedgerKeeper ledgers({wal_directory, state_directory / "ledger", layout,
                         [&] { return mailbox.call([&] { return complete_log(node); }); }});
   std::string state_shown;
-  std::set<std::string> streaming;
+  std::set<std::string> joined;
   Instant looked{};
   network->run(
       config, disk, waker,
       [&](Instant now) {
-        const bool worked = node::step(node, network->port(), disk, upstream, now) | mailbox.drain();
+        const bool stepped = node::step(node, network->port(), disk, upstream, now);
+        const bool worked = mailbox.drain() || stepped;
         if (now - looked > seconds(1)) {
           looked = now;
           const node::PrimaryView view = node.snapshot(now).primary;
@@ -186,9 +187,9 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
                                  replica.state == "refused" ? " (" + replica.reason + ")" : "");
           if (shown != state_shown) spdlog::info("{}", state_shown = shown);
           for (const auto& replica : view.replicas) {
-            if (replica.state != "streaming")
-              streaming.erase(replica.name);
-            else if (streaming.insert(replica.name).second)
+            if (!replica.kept_by_slot)
+              joined.erase(replica.name);
+            else if (joined.insert(replica.name).second)
               upstream.drop_slot(postgres::joining_slot(config.primary.slot, replica.name));
           }
         }

@@ -280,7 +280,8 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   network->run(
       config, disk, waker,
       [&](Instant now) {
-        const bool worked = node::step(node, network->port(), disk, **standby, options.primary, now) | mailbox.drain();
+        const bool stepped = node::step(node, network->port(), disk, **standby, options.primary, now);
+        const bool worked = mailbox.drain() || stepped;
         keep_recent(node, ring.span(), recent);
         if (now - looked > seconds(1)) {
           looked = now;

@@ -3,6 +3,7 @@ add_library(slipstream_options INTERFACE)
 target_compile_options(slipstream_options INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wimplicit-fallthrough -Werror
   $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-error=maybe-uninitialized -Wno-dangling-pointer -Wno-missing-field-initializers>
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wno-missing-field-initializers>
   -fno-omit-frame-pointer -msse4.2)
 target_include_directories(slipstream_options INTERFACE ${PROJECT_SOURCE_DIR})
 

@@ -45,6 +45,7 @@ void Peer::drop_session() {
         resent_before_ += sender_->counters().bytes_resent;
   state_ = State::kIdle;
   sender_.reset();
+  last_record_.reset();
   streaming_ = policy_told_ = false;
   feedback_ = {};
   control_.clear();
@@ -227,6 +228,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
     sender_.emplace(welcome_.durable_end, acked.window_end, facts_.heartbeat, now);
     sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
     read_cursor_ = welcome_.durable_end;
+    last_record_.emplace(wal::SegmentLayout(facts_.segment_size), facts_.system, welcome_.durable_end);
     mark_targets();
   }
   if (state_ != State::kActive) return Verdict::kUnexpected;
@@ -246,9 +248,27 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
   return Verdict::kAccepted;
 }
 
+// Whoever holds the last record that ends at or below what was valid holds all that was acknowledged: PostgreSQL
+// acknowledges no commit before its record is complete and flushed.
 void Peer::mark_targets() {
   shipped_target_ = std::max(log_.end(), facts_.confirmed_end);
   valid_target_ = std::max(facts_.valid_end, facts_.flushed_at_connection);
+  last_record_->aim(valid_target_);
+  take_last_record();
+}
+
+void Peer::look_for_last_record(LsnRange offered, std::span<const std::byte> bytes) {
+  if (!last_record_) return;
+  CHECK(last_record_->seen_end() == offered.begin && bytes.size() == offered.size().value);
+  last_record_->on_bytes(bytes);
+  take_last_record();
+}
+
+// While it does not stream the marks can move on.
+void Peer::take_last_record() {
+  if (!last_record_ || last_record_->seen_end() < valid_target_) return;
+  if (const auto end = last_record_->end()) valid_target_ = *end;
+  if (streaming_) last_record_.reset();
 }
 
 // It streams once it has received all that was shipped when it last fell short of memory: while files are read for it,
@@ -257,6 +277,7 @@ void Peer::look_at_progress() {
   if (streaming_ || sender_->received_end() < shipped_target_) return;
   if (sender_->received_end() >= log_.begin()) {
     streaming_ = true;
+    take_last_record();
     return;
   }
   mark_targets();
@@ -314,12 +335,14 @@ void Peer::offer_batches() {
     const Lsn at = sender_->offered_end();
     if (const auto batch = log_.batch_from(at)) {
       sender_->offer(*batch);
+      look_for_last_record(batch->range, log_.memory(batch->range));
       read_cursor_ = batch->range.end;
       continue;
     }
     const auto ready = slots_.ready(at);
     if (!ready) return;
     sender_->offer(*ready);
+    look_for_last_record(ready->range, slots_.bytes_of(ready->range));
   }
 }
 

@@ -12,6 +12,7 @@
 #include "ack/quorum.h"
 #include "node/comparison.h"
 #include "node/io.h"
+#include "node/last_record.h"
 #include "node/read_slots.h"
 #include "node/ship_log.h"
 #include "node/snapshot.h"
@@ -79,7 +80,9 @@ class Peer {
   bool streaming() const { return state_ == State::kActive && streaming_; }
   bool holds_what_was_valid() const {
     return streaming() && ends_[ack::Level::kDurable] >= valid_target_;
-  }  // As of when it joined.
+  }  // As of when it joined: every record that was complete then.
+  // And they are final: what it lacks after a crash lies beyond.
+  bool final_to_what_was_valid() const { return streaming() && final_end_ >= valid_target_; }
   // Another replica has the same log id: one directory is a copy of the other's.
   void refuse_copy(const std::string& of, Instant now);
   // A promise of a higher term, or of our term to another owner: this primary is superseded (E2).
@@ -103,6 +106,8 @@ class Peer {
   void offer_batches();
   bool next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now);
   void mark_targets();
+  void look_for_last_record(LsnRange offered, std::span<const std::byte> bytes);
+  void take_last_record();
   void look_at_progress();
 
   ack::Member member_;
@@ -138,8 +143,9 @@ class Peer {
   Lsn read_cursor_{};  // Catch-up: files were asked for up to here.
   bool streaming_ =
       false;  // Once it had all that was shipped when it last looked, it counts for the rest of the session.
-  Lsn shipped_target_{};                                                    // What it has to have received for that,
-  Lsn valid_target_{};                                                      // and what was valid then.
+  Lsn shipped_target_{};  // What it has to have received for that,
+  Lsn valid_target_{};    // and what was valid then; once it is known, the end of the last record in it.
+  std::optional<LastRecord> last_record_;                                   // Until it is.
   bool policy_told_ = false;                                                // In this session.
   std::uint64_t frames_before_ = 0, bytes_before_ = 0, resent_before_ = 0;  // Of earlier sessions.
 };

@@ -9,6 +9,7 @@
 #include "ack/samples.h"
 #include "node/confirmer.h"
 #include "node/counters.h"
+#include "node/met_replicas.h"
 #include "node/peer.h"
 #include "node/policy_book.h"
 #include "node/reporter.h"
@@ -44,6 +45,7 @@ struct PrimaryNode::Impl {
         log(ring),
         confirmer(log, kConfirmOperations),
         book(keeper, options.replicas, options.policy),
+        met(keeper, options.replicas),
         quorum(new_quorum()),
         connection_quorum(new_quorum()),
         samples(kSamples, options.replicas.size()),
@@ -85,13 +87,29 @@ struct PrimaryNode::Impl {
   void look_for_members() {
     const ack::Ends& committed = quorum.committed_ends();
     for (const auto& peer : peers) {
-      if (peer->welcomed()) book.outbid(peer->policy_version());
+      if (peer->welcomed()) {
+        book.outbid(peer->policy_version());
+        met.meet(peer->member(), peer->log_id(), peer->policy_version());
+      }
       if (!book.mentions(peer->member().id) || !peer->holds_what_was_valid()) continue;
       const ack::Ends& ends = peer->ends();
       if (ends[ack::Level::kDurable] >= committed[ack::Level::kDurable] &&
           ends[ack::Level::kReceived] >= committed[ack::Level::kReceived])
         book.admit(peer->member(), peer->log_id());
     }
+  }
+
+  // ---- Retention
+
+  Lsn slot_end() const {
+    if (!met.durable()) return {};
+    Lsn least{UINT64_MAX};
+    for (const auto& peer : peers)
+      if (peer->ever_heard())
+        least = std::min(least, peer->final_end());
+      else if (met.expects(peer->member()))
+        return {};
+    return least == Lsn{UINT64_MAX} ? Lsn{} : least;
   }
 
   // ---- Not held (R2)
@@ -254,6 +272,7 @@ struct PrimaryNode::Impl {
   ShipLog log;
   Confirmer confirmer;
   PolicyBook book;
+  MetReplicas met;
   ack::Quorum quorum;             // Over this process life.
   ack::Quorum connection_quorum;  // Over this connection: what is reported on it was acknowledged after its handshakes
                                   // (R1, Q1).
@@ -366,11 +385,7 @@ std::optional<PersistOp> PrimaryNode::next_persist() { return impl_->keeper.next
 
 Report PrimaryNode::report() const { return impl_->reporter.report(); }
 
-Lsn PrimaryNode::slot_end() const {
-  Lsn least{UINT64_MAX};
-  for (const auto& peer : impl_->peers) least = std::min(least, peer->ever_heard() ? peer->final_end() : Lsn{0});
-  return impl_->peers.empty() ? Lsn{0} : least;
-}
+Lsn PrimaryNode::slot_end() const { return impl_->slot_end(); }
 
 StandbyFeedback PrimaryNode::feedback(Instant now) const {
   StandbyFeedback oldest;
@@ -423,6 +438,7 @@ Snapshot PrimaryNode::snapshot(Instant now) const {
     ReplicaView& replica = view.replicas.emplace_back();
     n.peers[i]->fill(replica, now);
     replica.in_policy = n.book.mentions(replica.id);
+    replica.kept_by_slot = n.met.durable() && n.peers[i]->final_to_what_was_valid();
     for (std::size_t level = 0; level < ack::kLevels; ++level) {
       const Histogram& lag = n.samples.lag(i, ack::kAllLevels[level]);
       replica.lag[level] = {lag.quantile(0.5), lag.quantile(0.99), lag.count()};

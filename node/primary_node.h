@@ -54,7 +54,8 @@ class PrimaryNode {
   std::optional<ReadOp> next_read();
   std::optional<PersistOp> next_persist();
   Report report() const;
-  Lsn slot_end() const;                         // 0: leave the slot alone.
+  // The least final end of all that were heard; 0, leave the slot alone, while one that was met before is awaited.
+  Lsn slot_end() const;
   StandbyFeedback feedback(Instant now) const;  // The oldest of what the standbys of connected replicas need.
   bool take_reconnect();                        // True once after a mismatch: the connection must be made anew. (C2)
   PrimaryHeld& held() { return held_; }         // For step().

@@ -32,6 +32,7 @@ struct ReplicaView {
   bool candidate = false;
   bool standby_ready = false;
   bool log_only = false;
+  bool kept_by_slot = false;  // The primary's slot keeps what it may lack: it needs none of its own any more.
   ack::Ends ends;
   Lsn final_end;
   Lsn sent_end;

@@ -47,6 +47,7 @@ enum class Tag : std::uint16_t {
   kSuperseded = 25,
   kTimelineHistory = 26,
   kUnfenced = 27,
+  kMet = 28,
 };
 
 // Every field with its tag and the values it holds, in rising order of tags: the one list that writing and reading
@@ -80,6 +81,7 @@ void for_each_field(Archive& archive, AnyState& s) {
   archive.field(Tag::kSuperseded, s.superseded);
   archive.field(Tag::kTimelineHistory, s.timeline_history);
   archive.field_if_any(Tag::kUnfenced, s.unfenced);
+  archive.field_if_any(Tag::kMet, s.met);
 }
 
 // The members of each composite value, in the order of the file.

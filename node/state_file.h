@@ -97,6 +97,7 @@ struct State {
   std::string machine;      // machine-id and data directory inode that the identity belongs to.
   bool superseded = false;  // E2: a higher term was heard of; never report again.
   std::string timeline_history;
+  std::vector<MemberRecord> met;  // Replicas in and out of the policy whose WAL the slot keeps.
 
   bool operator==(const State&) const = default;
 };

@@ -1,6 +1,8 @@
-"""A replica joins a running cluster."""
+"""A replica joins a running cluster, a policy changes: who counts from when on, and what keeps the WAL until then."""
 
-from cluster import Cluster, IdLoad, wait_for
+import time
+
+from cluster import Cluster, Failure, IdLoad, wait_for
 from scenario import check, identical, scenario
 
 
@@ -18,6 +20,10 @@ def a_third_replica_joins_under_load():
             sql("CREATE TABLE filler AS SELECT repeat('x', 800) FROM generate_series(1, 3000)")
             sql("DROP TABLE filler")
             sql("CHECKPOINT")
+        moved = f"SELECT (SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'slipstream') - ({joining}) > 4000000"
+        wait_for("the daemon's own slot to move on by megabytes", lambda: sql(moved) == "t", 20)
+        sql("CHECKPOINT")
+        check(True, "the daemon's own slot has moved on by megabytes: it does not wait for c, which it has never met")
         cluster.start_daemon("c")
         cluster.standbys["c"].start(wait=False)
         cluster.wait_streaming(timeout=60)
@@ -27,3 +33,27 @@ def a_third_replica_joins_under_load():
         cluster.wait_replayed(cluster.flush_position())
         check(load.lost(cluster.standbys["c"]) == [], "every acknowledged commit is on standby_c")
         identical(cluster)
+
+
+@scenario
+def replicas_count_on_an_idle_server():
+    """Told a new policy behind a switch of segments they count at once: they hold the last record, and need not wait for another."""
+    with Cluster() as cluster:
+        cluster.start()
+        for attempt in range(5):
+            # PostgreSQL writes a record of its own every 15 s, or soon: then nothing was seen.
+            cluster.primary.sql("SELECT pg_create_restore_point('idle')")
+            cluster.primary.sql("SELECT pg_switch_wal()")
+            end = cluster.flush_position()
+            cluster.daemons["p"].stop()
+            cluster.policy = f"ANY {2 - attempt % 2} (a, b)"
+            cluster.write_config("p")
+            cluster.start_daemon("p")
+            started = time.monotonic()
+            cluster.wait_streaming(timeout=30)
+            took = time.monotonic() - started
+            if cluster.flush_position() == end:
+                check(took < 5, f"both count {took:.1f} s after the start of the primary's daemon, nothing was written meanwhile")
+                check(all(r["ends"]["durable"] < end for r in cluster.status("p")["primary"]["replicas"]), f"what they hold ends before {end}")
+                return
+        raise Failure("they never counted before PostgreSQL had written another record")

@@ -385,19 +385,99 @@ TEST(Nodes, ReportNothingOnANewConnectionBeforeItsHandshakes) {
 
 // ---- Retention
 
-TEST(Nodes, AdvanceTheSlotToTheLeastFinalEndOnceAllWereHeard) {
+TEST(Nodes, AdvanceTheSlotToTheLeastFinalEnd) {
   World world("ANY 1 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn first = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.slot == first; }));
+  world.replica(1).stop();
+  const Lsn second = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.replica_view(0).final_end == second; }));
+  world.run(milliseconds(50));
+  EXPECT_EQ(world.upstream.slot, first);
+}
+
+TEST(Nodes, AdvanceTheSlotWithoutAReplicaThatWasNeverMet) {
+  for (const char* policy : {"ANY 1 (b1, b2)", "ANY 1 (b1)"}) {
+    World world(policy);
+    world.replica(1).stop();
+    ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
+    const Lsn first = world.commit();
+    EXPECT_TRUE(world.until([&] { return world.upstream.slot == first; })) << policy;
+    EXPECT_FALSE(world.replica_view(1).kept_by_slot);
+    // From when it is met on it is waited for, also when it is slow.
+    world.replica(1).disk.hold_writes = true;
+    const Lsn second = world.commit();
+    world.replica(1).start(world.now);
+    ASSERT_TRUE(world.until([&] { return world.replica_view(1).state == "streaming"; })) << policy;
+    world.run(milliseconds(1500));
+    EXPECT_LT(world.upstream.slot, first) << policy;
+    EXPECT_FALSE(world.replica_view(1).kept_by_slot) << policy << ": the slot may have passed what it lacks";
+    world.replica(1).disk.hold_writes = false;
+    EXPECT_TRUE(world.until([&] { return world.upstream.slot == second; })) << policy;
+    EXPECT_TRUE(world.replica_view(1).kept_by_slot) << policy;
+  }
+}
+
+TEST(Nodes, LeaveTheSlotAloneAfterARestartUntilAllThatWereMetAreHeard) {
+  for (const char* policy : {"ANY 1 (b1, b2)", "ANY 1 (b1)"}) {
+    World world(policy);
+    ASSERT_TRUE(world.until([&] { return world.streaming(0) && world.replica_view(1).kept_by_slot; }));
+    world.replica(1).stop();
+    world.stop_primary();
+    world.upstream.events.clear();
+    world.start_primary();
+    world.connect();
+    ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
+    const Lsn end = world.commit();
+    ASSERT_TRUE(world.until([&] { return world.replica_view(0).final_end == end; })) << policy;
+    world.run(milliseconds(50));
+    EXPECT_EQ(world.upstream.slot, Lsn{}) << policy;
+    world.replica(1).start(world.now);
+    EXPECT_TRUE(world.until([&] { return world.upstream.slot == end; })) << policy;
+  }
+}
+
+TEST(Nodes, LeaveTheSlotAloneForWhomeverALostOrOlderStateMayHaveMet) {
+  for (const bool lost : {false, true}) {
+    World world("ANY 1 (b1)", 2);
+    ASSERT_TRUE(world.until([&] { return world.streaming(0) && world.replica_view(1).kept_by_slot; }));
+    world.replica(1).stop();
+    world.stop_primary();
+    world.upstream.events.clear();
+    State state = lost ? first_primary_state(Identity{{5, 5}}) : world.primary_state();
+    if (lost) state.own_epoch = {2, 0};
+    state.met.clear();
+    world.primary_disk.state = encode(state);
+    for (const bool again : {false, true}) {
+      world.start_primary();
+      world.connect();
+      ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
+      const Lsn end = world.commit();
+      ASSERT_TRUE(world.until([&] { return world.replica_view(0).final_end == end; }));
+      world.run(milliseconds(50));
+      EXPECT_EQ(world.upstream.slot, Lsn{}) << lost << again;
+      world.stop_primary();
+      world.upstream.events.clear();
+    }
+  }
+}
+
+TEST(Nodes, LeaveTheSlotAloneUntilItIsDurableWhoWasMet) {
+  World world("ANY 1 (b1)");
   world.replica(1).stop();
   ASSERT_TRUE(world.until([&] { return world.streaming(0); }));
   const Lsn first = world.commit();
-  world.run(milliseconds(50));
-  EXPECT_EQ(world.upstream.slot, Lsn{});
-  world.replica(1).start(world.now);
   ASSERT_TRUE(world.until([&] { return world.upstream.slot == first; }));
-  world.replica(1).stop();
-  world.commit();
-  world.run(milliseconds(50));
-  EXPECT_EQ(world.upstream.slot, first);
+  world.primary_disk.hold_persists = true;
+  world.replica(1).start(world.now);
+  ASSERT_TRUE(world.until([&] { return world.replica_view(1).state == "streaming"; }));
+  world.run(milliseconds(1500));
+  EXPECT_EQ(world.replica_view(1).final_end, first);
+  EXPECT_FALSE(world.replica_view(1).kept_by_slot);
+  EXPECT_EQ(world.upstream.slot, Lsn{});
+  world.primary_disk.hold_persists = false;
+  EXPECT_TRUE(world.until([&] { return world.upstream.slot == first && world.replica_view(1).kept_by_slot; }));
 }
 
 TEST(Nodes, NameTheWalThatIsGone) {

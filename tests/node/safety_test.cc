@@ -319,6 +319,60 @@ TEST(Members, DoNotIncludeAnEmptiedDirectoryBeforeItHoldsWhatWasAcknowledged) {
   }
 }
 
+TEST(Members, CountBehindASwitchOfSegmentsWithoutWaitingForARecord) {
+  World world("ANY 1 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.commit();
+  const Lsn switched = world.wal.switch_segment();
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == switched; }));
+  ASSERT_LT(switched, world.wal.end());
+  restart_with(world, "ANY 2 (b1, b2)");  // They count again only when told.
+  EXPECT_TRUE(world.until([&] { return world.all_streaming(); }, milliseconds(300)));
+  EXPECT_TRUE(world.until([&] { return world.primary_state().policy.text == "ANY 2 (b1, b2)"; }, milliseconds(50)));
+  EXPECT_EQ(world.upstream.last.flush, switched);
+}
+
+TEST(Members, CountWithinARecordThatIsNotFlushedWhole) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn last = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == last; }));
+  world.stop_primary();
+  world.upstream.events.clear();
+  world.write(1, 60'000);
+  world.policy = "FIRST 1 (b1)";
+  world.start_primary();
+  const Lsn flushed = align_down(last + ByteCount{30'000}, wal::kPageBytes);
+  world.upstream.events.push_back(
+      UpstreamConnected{kSystem, TimelineId{1}, kSegmentSize, 150020, flushed, flushed, ""});
+  world.streamed_end = flushed;
+  EXPECT_TRUE(world.until([&] { return world.all_streaming(); }, milliseconds(300)));
+  EXPECT_EQ(world.replica(0).view(world.now).durable_end, last);
+}
+
+TEST(Members, AreToldNoPolicyBeforeTheyHoldTheLastRecordBeforeASwitch) {
+  World world("ANY 1 (b1)", 2);
+  ASSERT_TRUE(world.until([&] { return world.streaming(0) && world.replica_view(1).state == "streaming"; }));
+  world.replica(1).disk.hold_writes = true;
+  const Lsn acknowledged = world.commit();
+  const Lsn switched = world.wal.switch_segment();
+  world.flush();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == switched; }));
+  world.replica(0).stop();
+  world.replica(1).stop();
+  world.replica(1).start(world.now);
+  ASSERT_LT(world.replica(1).view(world.now).durable_end, acknowledged);
+  restart_with(world, "ANY 1 (b2)");
+  world.run(milliseconds(500));
+  EXPECT_EQ(world.replica_view(1).state, "streaming");
+  EXPECT_EQ(world.replica(1).view(world.now).received_end, world.wal.end());
+  EXPECT_NE(world.replica(1).durable_state().policy.text, "ANY 1 (b2)");
+  world.replica(1).disk.hold_writes = false;
+  EXPECT_TRUE(world.until([&] { return world.replica(1).durable_state().policy.text == "ANY 1 (b2)"; }));
+  EXPECT_EQ(world.replica(1).view(world.now).durable_end, switched);
+}
+
 TEST(Members, WithACopiedDirectoryAreRefused) {
   World world("ANY 2 (b1, b2)");
   State copy = first_replica_state(world.members[1], false);

@@ -68,6 +68,12 @@ State primary_state() {
   return s;
 }
 
+State primary_that_met_state() {
+  State s = primary_state();
+  s.met = {{"oslo", NodeId{2}, LogId{{9, 10}}}, {"rome", NodeId{4}, LogId{}}};
+  return s;
+}
+
 void put(Bytes& out, std::uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out.push_back(static_cast<std::byte>(value >> (8 * i)));
 }
@@ -187,6 +193,7 @@ INSTANTIATE_TEST_SUITE_P(, GoldenState,
                          testing::Values(GoldenCase{"replica_v1", replica_state},
                                          GoldenCase{"promoted_v1", promoted_state},
                                          GoldenCase{"primary_v1", primary_state},
+                                         GoldenCase{"primary_that_met_v1", primary_that_met_state},
                                          GoldenCase{"fresh_v1", [] { return State{}; }}),
                          [](const auto& instance) { return std::string(instance.param.name); });
 
@@ -250,6 +257,13 @@ TEST(StateFile, LeavesTheUnfencedMembersOutWhileThereAreNone) {
   const RawField last = fields_of(encode(promoted_state())).back();
   EXPECT_EQ(last.tag, 27);
   EXPECT_EQ(last.flags, 0x8000) << "a program that does not know it would forget that the brain may be split";
+}
+
+TEST(StateFile, LeavesTheReplicasMetOutWhileThereAreNone) {
+  EXPECT_EQ(fields_of(encode(primary_state())).back().tag, 26);
+  const RawField last = fields_of(encode(primary_that_met_state())).back();
+  EXPECT_EQ(last.tag, 28);
+  EXPECT_EQ(last.flags, 0x8000) << "a program that does not know it would drop it";
 }
 
 TEST(StateFile, RefusesFieldsThatAreMissingRepeatedOutOfOrderOrCarryReservedFlags) {
@@ -351,6 +365,7 @@ class RandomStates {
     s.superseded = yes();
     s.timeline_history = text();
     s.unfenced = policy().members;
+    s.met = policy().members;
     return s;
   }
 

@@ -23,26 +23,14 @@ class WalWriter {
 
   // Appends a record with `payload_bytes` of payload, all of the value `fill`; returns its end.
   Lsn record(std::size_t payload_bytes, std::uint8_t fill = 0x5a) {
-    if (end().value % wal::kPageBytes == 0) page_header(0);
-    const Lsn at = end();
-    std::vector<std::byte> bytes(24 + payload_bytes, std::byte{fill});
-    ByteWriter header(bytes);
-    header.le(static_cast<std::uint32_t>(bytes.size()));
-    header.le(std::uint32_t{7});
-    header.le(previous_.value);
-    header.le(std::uint8_t{0});
-    header.le(std::uint8_t{10});
-    header.le(std::uint16_t{0});
-    wal::Crc32c crc;
-    crc.add(std::span(bytes).subspan(24));
-    crc.add(std::span(bytes).first(20));
-    header.le(crc.value());
-    previous_ = at;
-    put(bytes);
-    while (end().value % 8 != 0) bytes_.push_back(std::byte{0});
-    return end();
+    return record_of(10, 0, std::vector<std::byte>(payload_bytes, std::byte{fill}));
   }
-
+  // Appends an XLOG_SWITCH record and the rest of its segment, zeros; returns the record's end.
+  Lsn switch_segment() {
+    const Lsn switched = record_of(0, 0x40, {});
+    while (layout_.offset_of(end()) != 0) bytes_.push_back(std::byte{0});
+    return switched;
+  }
   Lsn begin() const { return begin_; }
   Lsn end() const { return begin_ + ByteCount{bytes_.size()}; }
   std::span<std::byte> at(LsnRange range) {
@@ -58,6 +46,27 @@ class WalWriter {
   void abandon_record() { abandoned_ = true; }
 
  private:
+  Lsn record_of(std::uint8_t resource, std::uint8_t info, const std::vector<std::byte>& payload) {
+    if (end().value % wal::kPageBytes == 0) page_header(0);
+    const Lsn at = end();
+    std::vector<std::byte> bytes(24);
+    bytes.insert(bytes.end(), payload.begin(), payload.end());
+    ByteWriter header(bytes);
+    header.le(static_cast<std::uint32_t>(bytes.size()));
+    header.le(std::uint32_t{7});
+    header.le(previous_.value);
+    header.le(info);
+    header.le(resource);
+    header.le(std::uint16_t{0});
+    wal::Crc32c crc;
+    crc.add(std::span(bytes).subspan(24));
+    crc.add(std::span(bytes).first(20));
+    header.le(crc.value());
+    previous_ = at;
+    put(bytes);
+    while (end().value % 8 != 0) bytes_.push_back(std::byte{0});
+    return end();
+  }
   void put(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
       if (end().value % wal::kPageBytes == 0) page_header(static_cast<std::uint32_t>(bytes.size()));
