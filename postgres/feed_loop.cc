@@ -18,7 +18,7 @@ constexpr std::size_t kConnectionsMax = 64;  // and here it is closed at once.
 constexpr Duration kLastWords = seconds(1);  // How long a client may take to read why it was disconnected.
 constexpr Duration kViewAge = milliseconds(100);
 constexpr Duration kRetryEvents = milliseconds(2);
-// While nobody waits for what the standby applies, its replies (three for each commit) are read a little later, and
+// While nobody waits for what the standby applies, its replies (two or three a commit) are read a little later, and
 // wake the data thread only if that did not look by itself: commits would pay for those wake-ups.
 constexpr Duration kReplyUnread = microseconds(300), kReplyHeld = milliseconds(1);
 constexpr int kPiecesPerTurn = 8;  // A reader's share of a turn while others wait.
