@@ -40,6 +40,7 @@ class FileDisk : public node::Disk {
   const std::string& note() const { return ring_.note(); }
   std::string problem() const;  // Why nothing can be persisted just now; empty if it can. From any thread.
   int wake_fd() const { return ring_.event_fd(); }  // Readable when a read or write has ended; -1: nothing tells.
+  bool tell(bool on) { return ring_.tell(on); }      // Whether it does (IoRing).
 
   bool submit_read(const node::ReadOp& op) override;
   bool submit_write(const node::WriteOp& op) override;

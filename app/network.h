@@ -22,7 +22,7 @@ class Network {
 
   // The data thread's life, on the calling thread: step(now) until `stop`. `deadline()` is the node's.
   template <class Step, class Deadline>
-  void run(const Config& config, const FileDisk& disk, dataplane::Waker& waker, Step step, Deadline deadline,
+  void run(const Config& config, FileDisk& disk, dataplane::Waker& waker, Step step, Deadline deadline,
            const std::atomic<bool>& stop) {
     dataplane::IdleStrategy idle = prepare(config, disk, waker);
     const auto turn_at = [&](Instant now) {
@@ -34,7 +34,7 @@ class Network {
  private:
   static constexpr Duration kShortestSleep = microseconds(50);
 
-  dataplane::IdleStrategy prepare(const Config& config, const FileDisk& disk, dataplane::Waker& waker) const;
+  dataplane::IdleStrategy prepare(const Config& config, FileDisk& disk, dataplane::Waker& waker) const;
 
   std::unique_ptr<node::Port> port_;
   const dataplane::DpdkPort* devices_ = nullptr;

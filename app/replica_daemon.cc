@@ -72,19 +72,37 @@ std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& co
   return std::move(*feed);
 }
 
-// What the last turn made durable, for the feed. It releases what it was given before this only with the next turn, so
-// it reads the disk once at most.
-void keep_recent(const node::ReplicaNode& node, std::span<const std::byte> ring, RecentBytes& recent) {
-  const LsnRange held = node.durable_in_ring();
-  if (held.begin == held.end)
-    return recent.append(std::max(held.end, recent.end()), {});  // Between sessions the ring is nobody's.
-  for (Lsn at = std::max(held.begin, recent.end()); at < held.end;) {
-    const std::size_t offset = at.value & (ring.size() - 1);
-    const std::size_t bytes = std::min<std::size_t>((held.end - at).value, ring.size() - offset);
-    recent.append(at, ring.subspan(offset, bytes));
-    at = at + ByteCount{bytes};
+// The feed, which finds in memory what it is given: what a turn made durable is copied before it is released.
+class FedFromMemory : public node::Standby {
+ public:
+  FedFromMemory(node::Standby& feed, const node::ReplicaNode& node, std::span<const std::byte> ring,
+                RecentBytes& recent)
+      : feed_(feed), node_(node), ring_(ring), recent_(recent) {}
+
+  bool next_event(node::StandbyEvent& event) override { return feed_.next_event(event); }
+  void release(const node::Release& release) override {
+    keep();
+    feed_.release(release);
   }
-}
+
+ private:
+  void keep() {
+    const LsnRange held = node_.durable_in_ring();
+    if (held.begin == held.end)
+      return recent_.append(std::max(held.end, recent_.end()), {});  // Between sessions the ring is nobody's.
+    for (Lsn at = std::max(held.begin, recent_.end()); at < held.end;) {
+      const std::size_t offset = at.value & (ring_.size() - 1);
+      const std::size_t bytes = std::min<std::size_t>((held.end - at).value, ring_.size() - offset);
+      recent_.append(at, ring_.subspan(offset, bytes));
+      at = at + ByteCount{bytes};
+    }
+  }
+
+  node::Standby& feed_;
+  const node::ReplicaNode& node_;
+  std::span<const std::byte> ring_;
+  RecentBytes& recent_;
+};
 
 // Answers the control socket. Everything about the node is asked of the data thread.
 class ReplicaControl {
@@ -256,6 +274,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   options.log_only = config.replica.log_only;
   node::ReplicaNode node(options, directory->state, directory->recovered, ring.span(), compare.span(),
                          dataplane::monotonic_now());
+  FedFromMemory fed(**standby, node, ring.span(), recent);
 
   Mailbox mailbox(wake);
   ReplicaControl answers(config, *directory, node, mailbox, disk);
@@ -280,9 +299,8 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   network->run(
       config, disk, waker,
       [&](Instant now) {
-        const bool stepped = node::step(node, network->port(), disk, **standby, options.primary, now);
+        const bool stepped = node::step(node, network->port(), disk, fed, options.primary, now);
         const bool worked = mailbox.drain() || stepped;
-        keep_recent(node, ring.span(), recent);
         if (now - looked > seconds(1)) {
           looked = now;
           const node::ReplicaSelfView view = node.snapshot(now).replica;
@@ -295,7 +313,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   // An orderly stop makes everything received durable (R3), and the state file tells so: a few more turns.
   NothingMoreReceived quiet(network->port());
   for (int i = 0; i < 1000 && !node.settle(); ++i) {
-    node::step(node, quiet, disk, **standby, options.primary, dataplane::monotonic_now());
+    node::step(node, quiet, disk, fed, options.primary, dataplane::monotonic_now());
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   loop_ended = true;

@@ -4,13 +4,14 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstddef>
+#include <utility>
 
 #include "base/check.h"
 
@@ -32,12 +33,15 @@ constexpr Duration kStretchGap = milliseconds(1);  // A longer one ends a busy s
 
 }  // namespace
 
-Waker::Waker() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), watched_{{event_, POLLIN, 0}} {}
+Waker::Waker() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { watch(event_); }
 Waker::~Waker() { close(event_); }
 
-void Waker::watch(int fd) {
+void Waker::watch(int fd, Tell tell) {
   CHECK(watched_.size() <= kWatchedMax);
-  watched_.push_back({fd, POLLIN, 0});
+  struct stat kind{};
+  polled_.push_back({fd, POLLIN, 0});
+  watched_.push_back({fstat(fd, &kind) == 0 && S_ISSOCK(kind.st_mode), std::move(tell)});
+  if (watched_.back().tell) watched_.back().tell(false);
 }
 
 void Waker::notify() {
@@ -47,12 +51,28 @@ void Waker::notify() {
   (void)!write(event_, &one, sizeof one);
 }
 
-void Waker::drain(int fd) {
+void Waker::drain(int fd, bool socket) {
   constexpr unsigned kDatagramsMax = 32;  // Whoever rings faster than that keeps us awake anyway.
   std::array<mmsghdr, kDatagramsMax> datagrams{};
   std::uint64_t count = 0;
-  if (recvmmsg(fd, datagrams.data(), kDatagramsMax, MSG_DONTWAIT, nullptr) < 0 && errno == ENOTSOCK)
+  if (socket)
+    (void)recvmmsg(fd, datagrams.data(), kDatagramsMax, MSG_DONTWAIT, nullptr);
+  else
     (void)!read(fd, &count, sizeof count);
+}
+
+bool Waker::tell(bool on) const {
+  bool nothing_yet = true;
+  for (const Watched& each : watched_)
+    if (each.tell) nothing_yet &= each.tell(on);
+  return nothing_yet;
+}
+
+void Waker::wait(Duration at_most) {
+  const timespec timeout{at_most.ns / 1'000'000'000, at_most.ns % 1'000'000'000};
+  if (ppoll(polled_.data(), polled_.size(), &timeout, nullptr) <= 0) return;
+  for (std::size_t i = 0; i < polled_.size(); ++i)
+    if (polled_[i].revents != 0) drain(polled_[i].fd, watched_[i].socket);
 }
 
 void Waker::sleep(Duration at_most) {
@@ -62,12 +82,8 @@ void Waker::sleep(Duration at_most) {
     return;
   }
   sleeping_.store(true, std::memory_order_seq_cst);
-  if (!notified_.load(std::memory_order_seq_cst)) {
-    const timespec timeout{at_most.ns / 1'000'000'000, at_most.ns % 1'000'000'000};
-    if (ppoll(watched_.data(), watched_.size(), &timeout, nullptr) > 0)
-      for (const pollfd& each : watched_)
-        if (each.revents != 0) drain(each.fd);
-  }
+  if (tell(true) && !notified_.load(std::memory_order_seq_cst)) wait(at_most);
+  tell(false);
   sleeping_.store(false, std::memory_order_seq_cst);
   notified_.store(false, std::memory_order_seq_cst);
 }

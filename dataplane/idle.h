@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "base/time.h"
@@ -20,17 +21,28 @@ class Waker {
   Waker(const Waker&) = delete;
   Waker& operator=(const Waker&) = delete;
 
-  void watch(int fd);  // An eventfd or a datagram socket, non-blocking: a sleep that it ends reads it empty. At most
-                       // kWatchedMax.
+  // Where `tell` is given, the descriptor need tell of news only while tell(true) was the last call; it says false when
+  // there is news already.
+  using Tell = std::function<bool(bool on)>;
+  // An eventfd or a datagram socket, non-blocking: a sleep that it ends reads it empty. At most kWatchedMax.
+  void watch(int fd, Tell tell = {});
   void notify();       // Any thread.
   void sleep(Duration at_most);  // The data thread.
 
  private:
   static constexpr std::size_t kWatchedMax = 31;
-  static void drain(int fd);
+  struct Watched {
+    bool socket = false;
+    Tell tell;
+  };
+  void add(int fd, Watched watched);
+  static void drain(int fd, bool socket);
+  bool tell(bool on) const;
+  void wait(Duration at_most);
 
   int event_;
-  std::vector<pollfd> watched_;  // First the event.
+  std::vector<pollfd> polled_;  // First the event.
+  std::vector<Watched> watched_;
   std::atomic<bool> notified_{false};
   std::atomic<bool> sleeping_{false};
 };

@@ -32,14 +32,15 @@ bool ReplicaLog::touches(Lsn begin, Lsn end) const {
   });
 }
 
-// Whole blocks go straight from the ring, as many as there are; the last, partial one by itself from a copy with zeros
-// behind.
+// Much goes straight from the ring, as whole blocks, many writes side by side. Little goes together with the partial
+// block at its end, from a copy with zeros behind: one write and one flush of the disk for all that came while the one
+// before was under way.
 std::optional<WriteOp> ReplicaLog::next_write(Instant now) {
   if (submitted_end_ >= received_end_ || (no_space_ && now < retry_at_)) return std::nullopt;
   if (std::ranges::find(writes_, false, &Write::busy) == writes_.end()) return std::nullopt;
   const Lsn begin = align_down(submitted_end_, kBlock);
   Lsn end = std::min(received_end_, Lsn{align_down(begin, kWriteBytesMax).value + kWriteBytesMax});
-  if (align_down(end, kBlock) > begin) end = align_down(end, kBlock);
+  if (end - begin > ByteCount{kTailBytesMax}) end = align_down(end, kBlock);
   if (touches(begin, end)) return std::nullopt;
   return start({submitted_end_, end}, now);
 }
@@ -53,8 +54,9 @@ WriteOp ReplicaLog::start(LsnRange range, Instant now) {
   const Lsn begin = align_down(range.begin, kBlock);
   if (range.end.value % kBlock == 0) return {operation, begin, memory({begin, range.end})};
   const auto filled = memory({begin, range.end});
-  std::ranges::fill(std::ranges::copy(filled, tail_.begin()).out, tail_.end(), std::byte{0});
-  return {operation, begin, tail_};
+  const auto whole = std::span(tail_).first((align_up(range.end, kBlock) - begin).value);
+  std::ranges::fill(std::ranges::copy(filled, whole.begin()).out, whole.end(), std::byte{0});
+  return {operation, begin, whole};
 }
 
 void ReplicaLog::on_written(std::uint32_t operation, DiskStatus status, Instant now) {

@@ -19,6 +19,7 @@ namespace slipstream::node {
 class ReplicaLog {
  public:
   static constexpr std::uint64_t kBlock = 4096;
+  static constexpr std::size_t kTailBytesMax = 64 * 1024;
   static constexpr std::size_t kWritesMax = 8;
 
   ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered,
@@ -69,7 +70,9 @@ class ReplicaLog {
   Lsn received_end_, synced_end_, durable_end_;
   Lsn submitted_end_;
   std::array<Write, kWritesMax> writes_{};
-  alignas(kBlock) std::array<std::byte, kBlock> tail_{};  // The last, partly filled block, zeros behind.
+  // What a write that ends inside a block writes. Used by one write at a time: whatever comes behind its last block waits
+  // for that block.
+  alignas(kBlock) std::array<std::byte, kTailBytesMax> tail_{};
   bool no_space_ = false;
   Instant retry_at_{};
   Duration write_time_ = seconds(1);

@@ -1,9 +1,12 @@
 #include "dataplane/idle.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <thread>
+#include <vector>
 
 namespace slipstream::dataplane {
 namespace {
@@ -64,6 +67,30 @@ TEST(Waker, CutsASleepShort) {
   waker.sleep(seconds(20));
   EXPECT_LT(monotonic_now() - before, seconds(10));
   other.join();
+}
+
+// A descriptor that tells only when asked to: what came before that is found by asking.
+TEST(Waker, DoesNotSleepOnNewsThatASourceKeptToItself) {
+  Waker waker;
+  const int event = eventfd(0, EFD_NONBLOCK);
+  std::vector<bool> asked;
+  bool news = true;
+  waker.watch(event, [&](bool on) {
+    asked.push_back(on);
+    return !(on && news);
+  });
+  const Instant before = monotonic_now();
+  waker.sleep(seconds(20));
+  EXPECT_LT(monotonic_now() - before, seconds(10));
+  EXPECT_EQ(asked, (std::vector<bool>{false, true, false}));
+  news = false;
+  const std::uint64_t one = 1;
+  ASSERT_EQ(write(event, &one, sizeof one), static_cast<ssize_t>(sizeof one));
+  waker.sleep(seconds(20));
+  EXPECT_LT(monotonic_now() - before, seconds(10));
+  std::uint64_t count = 0;
+  EXPECT_LT(read(event, &count, sizeof count), 0);  // The sleep read it empty.
+  close(event);
 }
 
 TEST(Waker, RemembersANotificationThatCameBeforeTheSleep) {

@@ -275,6 +275,7 @@ TEST(Reporter, NeverRisesAgainOnceFrozen) {
 
 struct ReplicaLogTest : ::testing::Test {
   static constexpr Lsn kBegin{3u << 20};
+  static constexpr std::size_t kMuch = ReplicaLog::kTailBytesMax + 5000;  // More than goes in one write.
   struct alignas(4096) Ring {
     std::array<std::byte, kRing> bytes{};
   };
@@ -296,21 +297,39 @@ struct ReplicaLogTest : ::testing::Test {
 using ReplicaLogs = ReplicaLogTest;
 
 TEST_F(ReplicaLogs, IsDurableOnlyToTheEndOfTheLastCompleteRecord) {
-  const Lsn first = wal.record(100), second = wal.record(5000);
-  receive(second + ByteCount{0});
+  const Lsn first = wal.record(100), second = wal.record(kMuch);
+  receive(second);
   EXPECT_EQ(log.durable_end(), kBegin);
   std::vector<WriteOp> writes;
   while (const auto write = log.next_write(kNow)) writes.push_back(*write);
-  ASSERT_EQ(writes.size(), 2u);  // The whole block, and the part of one.
+  ASSERT_EQ(writes.size(), 2u);  // The whole blocks, and the part of one.
   log.on_written(writes[0].id, DiskStatus::kOk, kNow);
-  EXPECT_EQ(log.synced_end(), kBegin + ByteCount{4096});
+  EXPECT_EQ(log.synced_end(), align_down(second, ReplicaLog::kBlock));
   EXPECT_EQ(log.durable_end(), first);
   log.on_written(writes[1].id, DiskStatus::kOk, kNow);
   EXPECT_EQ(log.durable_end(), second);
 }
 
+TEST_F(ReplicaLogs, WritesLittleAtOnceWithThePartialBlockAtItsEnd) {
+  receive(wal.record(100));
+  const auto first = log.next_write(kNow);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->bytes.size(), ReplicaLog::kBlock);
+  Lsn end{};
+  for (int i = 0; i < 10; ++i) receive(end = wal.record(5000));
+  EXPECT_FALSE(log.next_write(kNow));  // What comes meanwhile waits, and goes together.
+  log.on_written(first->id, DiskStatus::kOk, kNow);
+  const auto second = log.next_write(kNow);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->bytes.size(), 13 * ReplicaLog::kBlock);
+  EXPECT_TRUE(std::ranges::equal(second->bytes.first((end - kBegin).value), wal.at({kBegin, end})));
+  EXPECT_FALSE(log.next_write(kNow));
+  log.on_written(second->id, DiskStatus::kOk, kNow);
+  EXPECT_EQ(log.durable_end(), end);
+}
+
 TEST_F(ReplicaLogs, RisesContiguouslyWhateverTheOrderOfWrites) {
-  const Lsn end = wal.record(5000);
+  const Lsn end = wal.record(kMuch);
   receive(end);
   const auto whole = log.next_write(kNow), part = log.next_write(kNow);
   log.on_written(part->id, DiskStatus::kOk, kNow);
@@ -365,7 +384,7 @@ TEST_F(ReplicaLogs, WritesZerosBehindWhatWasReceived) {
 }
 
 TEST_F(ReplicaLogs, WritesAgainWhatFoundNoSpaceAfterHalfASecond) {
-  const Lsn end = wal.record(5000);
+  const Lsn end = wal.record(kMuch);
   receive(end);
   const auto whole = log.next_write(kNow), part = log.next_write(kNow);
   log.on_written(whole->id, DiskStatus::kNoSpace, kNow);

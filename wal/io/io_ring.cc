@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -62,6 +63,9 @@ struct IoRing::Impl {
   void set_file(io_uring_sqe* sqe, int fd) const;
   bool queue_write(int fd, std::span<const std::byte> from, std::uint64_t offset, int flags, std::uint64_t user);
   std::optional<Completion> on_cqe(std::uint64_t user, int result);
+  // Work that the kernel left to the next call.
+  unsigned left() const { return IO_URING_READ_ONCE(*ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW); }
+  bool has_ended() const { return left() != 0 || io_uring_cq_ready(&ring) > 0; }
 };
 
 int IoRing::Impl::open(unsigned count) {
@@ -265,8 +269,7 @@ std::size_t IoRing::reap(std::span<Completion> out) {
   for (; count < out.size() && !impl_->done.empty(); impl_->done.pop_front()) out[count++] = impl_->done.front();
   if (impl_->blocking || impl_->under_way == 0) return count;
   io_uring* ring = &impl_->ring;
-  const unsigned work = IO_URING_READ_ONCE(*ring->sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
-  if (work != 0 || io_uring_sq_ready(ring) > 0) {
+  if (impl_->left() != 0 || io_uring_sq_ready(ring) > 0) {
     const int result = io_uring_submit_and_get_events(ring);
     CHECK(result >= 0 || result == -EINTR || result == -EAGAIN ||
           result == -EBUSY);  // -EEXIST: a second thread uses the ring.
@@ -296,6 +299,17 @@ void IoRing::finish() {
 }
 
 std::size_t IoRing::under_way() const { return impl_->under_way + impl_->done.size(); }
+// Only with DEFER_TASKRUN: there the kernel leaves the work, with a full barrier, before it looks whether to tell.
+bool IoRing::tell(bool on) {
+  if (impl_->blocking) return impl_->done.empty();
+  io_uring* ring = &impl_->ring;
+  if ((ring->flags & IORING_SETUP_DEFER_TASKRUN) == 0) return true;
+  (void)io_uring_cq_eventfd_toggle(ring, on);
+  if (!on) return true;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return !impl_->has_ended();
+}
+
 int IoRing::event_fd() const { return impl_->blocking ? -1 : impl_->event; }
 bool IoRing::blocking() const { return impl_->blocking; }
 const std::optional<Error>& IoRing::problem() const { return impl_->problem; }

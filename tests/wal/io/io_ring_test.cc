@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -98,6 +99,34 @@ TEST(IoRing, TakesNoMoreOperationsThanItHasRoomFor) {
   EXPECT_TRUE(ring.read(fd, memory.span(), 0, 4));
   reap_all(ring, 1);
   ::close(fd);
+}
+
+bool is_readable(int fd) {
+  pollfd each{fd, POLLIN, 0};
+  return ::poll(&each, 1, 0) == 1;
+}
+
+// What a sleep relies on: between tell(false) and tell(true) nothing is told, and nothing is missed.
+TEST_P(Ring, TellsOfWhatEndsOnlyWhenAskedToAndMissesNothing) {
+  IoRing ring(32, GetParam());
+  EXPECT_TRUE(ring.tell(false));
+  ASSERT_TRUE(ring.write(fd_, memory_.span().first(4096), 0, true, 1));
+  ring.submit();
+  for (int turn = 0; turn < 10'000 && ring.tell(true); ++turn) {
+    ring.tell(false);
+    usleep(100);
+  }
+  EXPECT_FALSE(ring.tell(true));  // It has ended.
+  ring.tell(false);
+  reap_all(ring, 1);
+  EXPECT_TRUE(ring.tell(true));
+  if (ring.event_fd() < 0) return;
+  EXPECT_FALSE(is_readable(ring.event_fd()));
+  ASSERT_TRUE(ring.write(fd_, memory_.span().first(4096), 0, true, 2));
+  ring.submit();
+  for (int turn = 0; turn < 10'000 && !is_readable(ring.event_fd()); ++turn) usleep(100);
+  EXPECT_TRUE(is_readable(ring.event_fd()));
+  reap_all(ring, 1);
 }
 
 TEST(IoRing, BelongsToTheThreadThatUsesItNotToTheOneThatMadeIt) {
