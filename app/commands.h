@@ -56,6 +56,15 @@ struct PromoteArguments {
   std::vector<std::string> destroyed;  // Their names.
 };
 
+struct BypassArguments {
+  std::string config;
+  bool on = false;
+  std::string reason;
+  std::string names;   // synchronous_standby_names meanwhile.
+  bool force = false;  // off: also while commits would wait.
+  bool json = false;
+};
+
 int run_command(const RunArguments& arguments);
 int config_check_command(const std::string& config, bool connect);
 int init_standby_command(const InitStandbyArguments& arguments);
@@ -64,6 +73,7 @@ int position_command(const std::string& directory, bool check, bool json);
 int fence_command(const FenceArguments& arguments);
 int adopt_log_command(const AdoptLogArguments& arguments);
 int promote_command(const PromoteArguments& arguments);
+int bypass_command(const BypassArguments& arguments);
 int version_command();
 
 // Prints the error to standard error, "slipstream: " before it, and returns its exit code.

@@ -145,6 +145,27 @@ void add_promote(CLI::App& app, PromoteArguments& arguments, int& code) {
   promote->callback([&] { code = promote_command(arguments); });
 }
 
+void add_bypass(CLI::App& app, BypassArguments& arguments, int& code) {
+  CLI::App* bypass = app.add_subcommand(
+      "bypass", "Let commits go on without replicas, on the record; also while the daemon is dead. Then end that");
+  bypass->require_subcommand(1);
+  CLI::App* on = bypass->add_subcommand("on",
+                                        "Commits no longer wait for slipstream: what is acknowledged from now on "
+                                        "may exist on this server alone");
+  CLI::App* off = bypass->add_subcommand("off", "Commits wait for the policy again");
+  for (CLI::App* each : {on, off}) {
+    each->add_option("-c,--config", arguments.config, "The primary's configuration file")->required();
+    each->add_flag("--json", arguments.json, "Print the result as JSON");
+  }
+  on->add_option("--reason", arguments.reason, "Why, for the record and for status")->required();
+  on->add_option("--names", arguments.names, "synchronous_standby_names meanwhile (default: empty)");
+  off->add_flag("--force", arguments.force, "Also while commits would wait, or the daemon does not answer");
+  on->footer("Example:\n  slipstream bypass on -c /etc/slipstream/p1.toml --reason 'both replicas down, ticket 4711'");
+  off->footer("Example:\n  slipstream bypass off -c /etc/slipstream/p1.toml");
+  on->callback([&] { arguments.on = true, code = bypass_command(arguments); });
+  off->callback([&] { code = bypass_command(arguments); });
+}
+
 // The parser itself only says that a subcommand is required.
 std::optional<Error> unknown_command(const CLI::App& app, int argc, char** argv) {
   if (argc < 2 || argv[1][0] == '-') return std::nullopt;
@@ -168,6 +189,7 @@ int main_with(int argc, char** argv) {
   FenceArguments fence;
   AdoptLogArguments adopt;
   PromoteArguments promote;
+  BypassArguments bypass;
   std::string config, socket, directory;
   bool connect = false, check = false, json = false;
   add_run(app, run, code);
@@ -178,6 +200,7 @@ int main_with(int argc, char** argv) {
   add_fence(app, fence, code);
   add_adopt_log(app, adopt, code);
   add_promote(app, promote, code);
+  add_bypass(app, bypass, code);
   app.add_subcommand("version", "Print the version")->callback([&] { code = version_command(); });
   if (const auto problem = unknown_command(app, argc, argv)) return report_error(*problem);
   try {

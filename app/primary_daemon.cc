@@ -14,7 +14,7 @@
 #include "app/mailbox.h"
 #include "app/memory.h"
 #include "app/network.h"
-#include "app/status.h"
+#include "app/primary_control.h"
 #include "dataplane/idle.h"
 #include "node/step.h"
 #include "postgres/sql_session.h"
@@ -30,7 +30,7 @@ constexpr std::size_t kCatchUpBytesPerReplica = 2u << 20;
 std::string machine_of(const std::string& data_directory) {
   std::string id;
   std::ifstream("/etc/machine-id") >> id;
-  struct stat info{};
+  struct stat info {};
   const bool known = stat(data_directory.c_str(), &info) == 0;
   return fmt::format("{} {}", id, known ? info.st_ino : 0);
 }
@@ -152,18 +152,9 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
       {config.primary.conninfo, config.primary.application_name, config.primary.slot, facts->system, wake});
 
   Mailbox mailbox(wake);
+  PrimaryControl answers(config, node, mailbox, upstream, disk);
   auto control =
-      ControlServer::start(config.runtime.control_socket, [&](const Json& request) -> std::expected<Json, Error> {
-        if (request["command"] != "status")
-          return std::unexpected(Error{ExitCode::kUsage, "a primary's daemon does not know this command",
-                                       request["command"].get<std::string>(), "status"});
-        Json status = status_json(mailbox.call([&] { return node.snapshot(dataplane::monotonic_now()); }));
-        status["warnings"] = Json::array();
-        if (const auto problem = upstream.problem()) status["warnings"].push_back("PostgreSQL: " + problem->message());
-        if (!disk.note().empty()) status["warnings"].push_back(disk.note());
-        if (const std::string problem = disk.problem(); !problem.empty()) status["warnings"].push_back(problem);
-        return status;
-      });
+      ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
   if (!control) return std::unexpected(control.error());
   spdlog::info("primary {}: system {}, timeline {}, policy \"{}\", WAL in {}", config.name, facts->system.value,
                facts->timeline.value, config.policy, wal_directory.string());

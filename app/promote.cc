@@ -156,6 +156,9 @@ void print_promotion(const Json& result) {
                 split_brain_warning(missing, result["promoted"].get<std::string>(), result["term"].get<std::uint32_t>())
                     .c_str());
   std::printf(
+      "not excluded: a bypass or a change of synchronous_standby_names made while the old primary's daemon was dead or "
+      "out of reach; if its host can be read, look at bypass.jsonl in its state directory\n");
+  std::printf(
       "next: point clients at this server; keep the old primary down (its daemon would be refused); make new replicas "
       "of this server with slipstream init-standby\n");
 }

@@ -126,6 +126,11 @@ std::string primary_table(const Json& view) {
   out += fmt::format("policy     {} (version {})\n",
                      text(view, "policy").empty() ? "none: asynchronous" : text(view, "policy"),
                      view.value("policy_version", 0));
+  if (view.contains("bypass")) {
+    const Json& bypass = view["bypass"];
+    out += fmt::format("bypass     on since {} by {}: {}. Commits do not wait for replicas\n", text(bypass, "since"),
+                       text(bypass, "by"), text(bypass, "reason"));
+  }
   out += marks_lines(view, "replicas");
   for (const Json& sentence : view["waiting_for"])
     out += fmt::format("           commits wait: {}\n", sentence.get<std::string>());

@@ -431,6 +431,7 @@ Snapshot PrimaryNode::snapshot(Instant now) const {
   view.committed = n.quorum.committed_ends();
   view.policy = n.facts.policy_text, view.policy_version = n.facts.policy_version;
   view.not_held = n.book.not_held();
+  view.marks_durable = n.book.not_held_told() == n.book.not_held();
   view.feedback = feedback(now);
   std::vector<ack::ReplicaAcks> acks;
   for (std::size_t i = 0; i < n.peers.size(); ++i) {

@@ -62,6 +62,7 @@ struct PrimaryView {
   std::string policy;
   std::uint64_t policy_version = 0;
   Marks not_held;  // R2: those that some member may lack.
+  bool marks_durable = true;
   StandbyFeedback feedback;
   std::vector<std::string>
       waiting_for;  // One sentence per unmet term, at level durable; empty when nothing is waited for.
