@@ -1,12 +1,18 @@
 #include "app/commands.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <unistd.h>
+
 #include <atomic>
+#include <chrono>
 #include <cstdio>
+#include <ctime>
+#include <thread>
 
 #include "app/config.h"
 #include "app/daemon.h"
@@ -65,6 +71,31 @@ std::expected<void, Error> check_primary_of(const Config& config) {
   return {};
 }
 
+// Until it is interrupted. A daemon that does not answer is said and asked again. On a terminal each picture replaces
+// the one before; elsewhere they follow each other, in JSON one a line.
+int watch_status(const std::string& control, bool json, double pause_seconds) {
+  const bool terminal = isatty(STDOUT_FILENO) != 0 && !json;
+  while (true) {
+    const auto status = control_call(control, {{"command", "status"}}, std::chrono::seconds(10));
+    std::string text;
+    if (json)
+      text = (status ? *status : Json{{"error", status.error().message()}}).dump() + "\n";
+    else
+      text = fmt::format("{:%F %T}\n{}", fmt::localtime(std::time(nullptr)),
+                         status ? status_table(*status) : status.error().message() + "\n");
+    // Cursor home, the picture with every line's rest cleared, then what is left of the older one.
+    if (terminal) {
+      for (auto end = text.find('\n'); end != std::string::npos; end = text.find('\n', end + 4))
+        text.insert(end, "\033[K");
+      text = "\033[H" + text + "\033[J";
+    } else if (!json) {
+      text += "\n";
+    }
+    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) return 0;  // Nobody reads any more.
+    std::this_thread::sleep_for(std::chrono::duration<double>(pause_seconds));
+  }
+}
+
 }  // namespace
 
 int report_error(const Error& error) {
@@ -96,16 +127,17 @@ int config_check_command(const std::string& path, bool connect) {
   return fit ? 0 : report_error(fit.error());
 }
 
-int status_command(const std::string& path, const std::string& socket, bool json) {
-  std::string control = socket;
+int status_command(const StatusArguments& arguments) {
+  std::string control = arguments.socket;
   if (control.empty()) {
-    const auto config = load_config(path);
+    const auto config = load_config(arguments.config);
     if (!config) return report_error(config.error());
     control = config->runtime.control_socket;
   }
+  if (arguments.watch_seconds) return watch_status(control, arguments.json, *arguments.watch_seconds);
   const auto status = control_call(control, {{"command", "status"}}, std::chrono::seconds(10));
   if (!status) return report_error(status.error());
-  std::fputs(json ? (status->dump(2) + "\n").c_str() : status_table(*status).c_str(), stdout);
+  std::fputs(arguments.json ? (status->dump(2) + "\n").c_str() : status_table(*status).c_str(), stdout);
   return 0;
 }
 

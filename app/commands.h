@@ -17,6 +17,13 @@ struct RunArguments {
       claim_term;  // Operator's word that this state directory owns that term from now on (E1).
 };
 
+struct StatusArguments {
+  std::string config;
+  std::string socket;
+  bool json = false;
+  std::optional<double> watch_seconds;  // Again and again, with this pause.
+};
+
 struct InitStandbyArguments {
   std::string config;
   std::string primary;  // conninfo of the primary
@@ -68,7 +75,7 @@ struct BypassArguments {
 int run_command(const RunArguments& arguments);
 int config_check_command(const std::string& config, bool connect);
 int init_standby_command(const InitStandbyArguments& arguments);
-int status_command(const std::string& config, const std::string& socket, bool json);
+int status_command(const StatusArguments& arguments);
 int position_command(const std::string& directory, bool check, bool json);
 int fence_command(const FenceArguments& arguments);
 int adopt_log_command(const AdoptLogArguments& arguments);

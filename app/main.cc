@@ -58,18 +58,25 @@ void add_init_standby(CLI::App& app, InitStandbyArguments& arguments, int& code)
   init->callback([&] { code = init_standby_command(arguments); });
 }
 
-void add_status(CLI::App& app, std::string& config, std::string& socket, bool& json, int& code) {
+void add_status(CLI::App& app, StatusArguments& arguments, int& code) {
   CLI::App* status =
       app.add_subcommand("status", "What the daemon is doing: positions, lag, who counts, whom commits wait for");
   auto* source = status->add_option_group("source");
-  source->add_option("-c,--config", config, "The daemon's configuration file");
-  source->add_option("--socket", socket, "Its control socket");
+  source->add_option("-c,--config", arguments.config, "The daemon's configuration file");
+  source->add_option("--socket", arguments.socket, "Its control socket");
   source->require_option(1);
-  status->add_flag("--json", json, "As JSON");
+  status->add_flag("--json", arguments.json, "As JSON; with --watch one object a line");
+  status
+      ->add_option("--watch", arguments.watch_seconds,
+                   "Again and again, every so many seconds (default 1), until interrupted")
+      ->expected(0, 1)
+      ->default_str("1")
+      ->check(CLI::Range(0.1, 3600.0));
   status->footer(
-      "Example:\n  slipstream status -c /etc/slipstream/p1.toml\n  slipstream status -c /etc/slipstream/p1.toml --json "
+      "Example:\n  slipstream status -c /etc/slipstream/p1.toml --watch\n  slipstream status -c "
+      "/etc/slipstream/p1.toml --json "
       "| jq .primary.replicas");
-  status->callback([&] { code = status_command(config, socket, json); });
+  status->callback([&] { code = status_command(arguments); });
 }
 
 void add_position(CLI::App& app, std::string& directory, bool& check, bool& json, int& code) {
@@ -190,12 +197,13 @@ int main_with(int argc, char** argv) {
   AdoptLogArguments adopt;
   PromoteArguments promote;
   BypassArguments bypass;
-  std::string config, socket, directory;
+  StatusArguments status;
+  std::string config, directory;
   bool connect = false, check = false, json = false;
   add_run(app, run, code);
   add_config(app, config, connect, code);
   add_init_standby(app, init, code);
-  add_status(app, config, socket, json, code);
+  add_status(app, status, code);
   add_position(app, directory, check, json, code);
   add_fence(app, fence, code);
   add_adopt_log(app, adopt, code);

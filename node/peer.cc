@@ -230,6 +230,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
     read_cursor_ = welcome_.durable_end;
     last_record_.emplace(wal::SegmentLayout(facts_.segment_size), facts_.system, welcome_.durable_end);
     mark_targets();
+    catch_up_ = CatchUp(ends_[ack::Level::kReceived], facts_.valid_end, now);
   }
   if (state_ != State::kActive) return Verdict::kUnexpected;
   const Verdict verdict = sender_->on_ack(acked, now);
@@ -433,6 +434,8 @@ void Peer::fill(ReplicaView& view, Instant now) const {
                          : "never heard of";
   else if (view.state == "streaming" && !standby_ready_ && !log_only_)
     view.reason = "does not count yet: no standby has connected to its feed";
+  else if (view.state == "catching_up")
+    view.reason = catch_up_.describe(ends_[ack::Level::kReceived], facts_.valid_end, now);
   const ack::ReplicaAcks now_acks = acks(now);
   view.counts = now_acks.counts;
   view.candidate = now_acks.candidate;

@@ -10,6 +10,7 @@
 
 #include "ack/policy.h"
 #include "ack/quorum.h"
+#include "node/catch_up.h"
 #include "node/comparison.h"
 #include "node/io.h"
 #include "node/last_record.h"
@@ -140,6 +141,7 @@ class Peer {
 
   // Session.
   std::optional<protocol::Sender> sender_;
+  CatchUp catch_up_;
   Lsn read_cursor_{};  // Catch-up: files were asked for up to here.
   bool streaming_ =
       false;  // Once it had all that was shipped when it last looked, it counts for the rest of the session.

@@ -28,6 +28,8 @@ constexpr std::uint32_t kPeerOperations = 0x1000;  // 0x100 for each peer.
 constexpr std::size_t kSamples = 4096;
 // PostgreSQL's checkpointer puts changed names into force, perhaps a little later than a session sees them.
 constexpr Duration kNamesSettle = seconds(2);
+// Every commit waits for a moment; people are told of more than that.
+constexpr Duration kWaitsLong = milliseconds(100);
 
 // The older of two, where 0 is none. What is below 3 is no transaction's number.
 std::uint64_t older(std::uint64_t a, std::uint64_t b) {
@@ -49,7 +51,8 @@ struct PrimaryNode::Impl {
         quorum(new_quorum()),
         connection_quorum(new_quorum()),
         samples(kSamples, options.replicas.size()),
-        counted_since(now) {
+        counted_since(now),
+        waiting_since(now) {
     facts.id = options.id, facts.name = options.name, facts.heartbeat = options.heartbeat,
     facts.candidate_timeout = options.candidate_timeout;
     facts.identity = keeper.state().identity;
@@ -244,6 +247,8 @@ struct PrimaryNode::Impl {
     quorum.update(acks);
     connection_quorum.update(acks);
     reporter.raise(connection_quorum.committed_ends(), facts.valid_end, confirmer.stream_end());
+    const Lsn committed = quorum.committed_ends()[ack::Level::kDurable];
+    if (committed >= facts.valid_end || committed != committed_seen) committed_seen = committed, waiting_since = now;
   }
 
   void look_for_superseding(Peer& peer) {
@@ -285,6 +290,8 @@ struct PrimaryNode::Impl {
   bool recording = false;
   bool counted_by_postgres = true;
   Instant counted_since;
+  Lsn committed_seen;  // At level durable.
+  Instant waiting_since;
   std::string sync_names;
   std::string failed, failed_reason;
   std::string superseded_text =
@@ -445,10 +452,12 @@ Snapshot PrimaryNode::snapshot(Instant now) const {
       replica.lag[level] = {lag.quantile(0.5), lag.quantile(0.99), lag.count()};
     }
   }
+  if (now - n.waiting_since <= kWaitsLong) return out;
   view.waiting_for = waiting_sentences(n.book.in_force(), acks, view.replicas, view.valid_end);
   if (n.book.next())
     for (std::string& sentence : waiting_sentences(*n.book.next(), acks, view.replicas, view.valid_end))
       view.waiting_for.push_back("the new " + std::move(sentence));
+  if (!view.waiting_for.empty()) view.waiting = now - n.waiting_since;
   return out;
 }
 

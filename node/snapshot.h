@@ -64,8 +64,8 @@ struct PrimaryView {
   Marks not_held;  // R2: those that some member may lack.
   bool marks_durable = true;
   StandbyFeedback feedback;
-  std::vector<std::string>
-      waiting_for;  // One sentence per unmet term, at level durable; empty when nothing is waited for.
+  Duration waiting{};  // For how long the quorum has stood still while there is more to commit; 0: it does not.
+  std::vector<std::string> waiting_for;  // Then one sentence per unmet term, at level durable.
   std::vector<ReplicaView> replicas;
 };
 
