@@ -72,6 +72,13 @@ struct BypassArguments {
   bool json = false;
 };
 
+struct RestoreArguments {
+  std::string config;       // Or:
+  std::string directory;    // of the replica.
+  std::string name;         // restore_command's %f
+  std::string destination;  // and its %p.
+};
+
 int run_command(const RunArguments& arguments);
 int config_check_command(const std::string& config, bool connect);
 int init_standby_command(const InitStandbyArguments& arguments);
@@ -80,6 +87,7 @@ int position_command(const std::string& directory, bool check, bool json);
 int fence_command(const FenceArguments& arguments);
 int adopt_log_command(const AdoptLogArguments& arguments);
 int promote_command(const PromoteArguments& arguments);
+int restore_command(const RestoreArguments& arguments);
 int bypass_command(const BypassArguments& arguments);
 int version_command();
 

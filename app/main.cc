@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "app/commands.h"
+#include "app/restore.h"
 #include "base/nearest.h"
 
 namespace slipstream::app {
@@ -173,6 +174,23 @@ void add_bypass(CLI::App& app, BypassArguments& arguments, int& code) {
   off->callback([&] { code = bypass_command(arguments); });
 }
 
+CLI::App* add_restore(CLI::App& app, RestoreArguments& arguments, int& code) {
+  CLI::App* restore = app.add_subcommand("restore", "Use a replica's log as an archive: PostgreSQL's restore_command");
+  auto* source = restore->add_option_group("source");
+  source->add_option("-c,--config", arguments.config, "The replica's configuration file");
+  source->add_option("--directory", arguments.directory, "Its directory (replica.directory), or a copy of that");
+  source->require_option(1);
+  restore->add_option("name", arguments.name, "The file wanted: %f")->required();
+  restore->add_option("destination", arguments.destination, "Where to put it: %p")->required();
+  restore->footer(
+      "Example, in postgresql.conf of the server that recovers:\n"
+      "  restore_command = 'slipstream restore -c /etc/slipstream/a.toml %f %p'\n"
+      "Exit codes: 0 done, 1 not held, 255 anything else; PostgreSQL stops at 255 instead of taking it for the end of "
+      "the archive.");
+  restore->callback([&] { code = restore_command(arguments); });
+  return restore;
+}
+
 // The parser itself only says that a subcommand is required.
 std::optional<Error> unknown_command(const CLI::App& app, int argc, char** argv) {
   if (argc < 2 || argv[1][0] == '-') return std::nullopt;
@@ -198,6 +216,7 @@ int main_with(int argc, char** argv) {
   PromoteArguments promote;
   BypassArguments bypass;
   StatusArguments status;
+  RestoreArguments restore;
   std::string config, directory;
   bool connect = false, check = false, json = false;
   add_run(app, run, code);
@@ -209,12 +228,14 @@ int main_with(int argc, char** argv) {
   add_adopt_log(app, adopt, code);
   add_promote(app, promote, code);
   add_bypass(app, bypass, code);
+  const CLI::App* asked_to_restore = add_restore(app, restore, code);
   app.add_subcommand("version", "Print the version")->callback([&] { code = version_command(); });
   if (const auto problem = unknown_command(app, argc, argv)) return report_error(*problem);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
-    return app.exit(problem) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    if (app.exit(problem) == 0) return 0;
+    return asked_to_restore->parsed() ? kRestoreFailed : static_cast<int>(ExitCode::kUsage);
   }
   return code;
 }

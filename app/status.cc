@@ -154,9 +154,9 @@ std::string primary_table(const Json& view) {
       return q.value("count", 0) == 0 ? std::string("-")
                                       : lag_text(q.value("p50", 0.0)) + " / " + lag_text(q.value("p99", 0.0));
     };
-    out += fmt::format(kRow, text(replica, "name"), text(replica, "state"), replica.value("counts", false) ? "yes" : "no",
-                       text(ends, "received"), text(ends, "durable"), text(ends, "applied"), lag("received"),
-                       lag("durable"), lag("applied"));
+    out += fmt::format(kRow, text(replica, "name"), text(replica, "state"),
+                       replica.value("counts", false) ? "yes" : "no", text(ends, "received"), text(ends, "durable"),
+                       text(ends, "applied"), lag("received"), lag("durable"), lag("applied"));
     if (!text(replica, "reason").empty()) out += fmt::format("             {}\n", text(replica, "reason"));
   }
   return out;
