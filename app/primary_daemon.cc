@@ -15,6 +15,8 @@
 #include "app/memory.h"
 #include "app/network.h"
 #include "app/primary_control.h"
+#include "app/service_notifier.h"
+#include "app/status.h"
 #include "dataplane/idle.h"
 #include "node/step.h"
 #include "postgres/sql_session.h"
@@ -30,7 +32,7 @@ constexpr std::size_t kCatchUpBytesPerReplica = 2u << 20;
 std::string machine_of(const std::string& data_directory) {
   std::string id;
   std::ifstream("/etc/machine-id") >> id;
-  struct stat info {};
+  struct stat info{};
   const bool known = stat(data_directory.c_str(), &info) == 0;
   return fmt::format("{} {}", id, known ? info.st_ino : 0);
 }
@@ -161,6 +163,8 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
 
   LedgerKeeper ledgers({wal_directory, state_directory / "ledger", layout,
                         [&] { return mailbox.call([&] { return complete_log(node); }); }});
+  ServiceNotifier notifier(
+      [&] { return mailbox.call([&] { return service_line(node.snapshot(dataplane::monotonic_now())); }); });
   std::string state_shown;
   std::set<std::string> joined;
   Instant looked{};
@@ -171,13 +175,10 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
         const bool worked = mailbox.drain() || stepped;
         if (now - looked > seconds(1)) {
           looked = now;
-          const node::PrimaryView view = node.snapshot(now).primary;
-          std::string shown = view.state + (view.reason.empty() ? "" : ": " + view.reason);
-          for (const auto& replica : view.replicas)
-            shown += fmt::format("; {} {}{}", replica.name, replica.state,
-                                 replica.state == "refused" ? " (" + replica.reason + ")" : "");
+          const node::Snapshot snapshot = node.snapshot(now);
+          const std::string shown = state_line(snapshot);
           if (shown != state_shown) spdlog::info("{}", state_shown = shown);
-          for (const auto& replica : view.replicas) {
+          for (const auto& replica : snapshot.primary.replicas) {
             if (!replica.kept_by_slot)
               joined.erase(replica.name);
             else if (joined.insert(replica.name).second)
@@ -187,8 +188,10 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
         return worked;
       },
       [&] { return node.deadline(); }, stop);
+  ServiceNotifier::stopping();
+  mailbox.close();  // First: whoever still asks is answered.
+  notifier.stop();
   control->reset();
-  mailbox.close();
   ledgers.stop();
   spdlog::info("primary {}: stopped in order", config.name);
   return {};

@@ -14,6 +14,7 @@
 #include "app/network.h"
 #include "app/promotion.h"
 #include "app/replica_directory.h"
+#include "app/service_notifier.h"
 #include "app/status.h"
 #include "base/recent_bytes.h"
 #include "dataplane/idle.h"
@@ -294,6 +295,8 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   });
   LedgerKeeper ledgers({directory->wal(), directory->ledgers(), directory->layout(),
                         [&] { return std::optional(mailbox.call([&] { return complete_log(node); })); }});
+  ServiceNotifier notifier(
+      [&] { return mailbox.call([&] { return service_line(node.snapshot(dataplane::monotonic_now())); }); });
   std::string state_shown;
   Instant looked{};
   network->run(
@@ -303,13 +306,13 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
         const bool worked = mailbox.drain() || stepped;
         if (now - looked > seconds(1)) {
           looked = now;
-          const node::ReplicaSelfView view = node.snapshot(now).replica;
-          const std::string shown = view.state + (view.reason.empty() ? "" : ": " + view.reason);
+          const std::string shown = state_line(node.snapshot(now));
           if (shown != state_shown) spdlog::info("{}", state_shown = shown);
         }
         return worked;
       },
       [&] { return node.deadline(); }, stop);
+  ServiceNotifier::stopping();
   // An orderly stop makes everything received durable (R3), and the state file tells so: a few more turns.
   NothingMoreReceived quiet(network->port());
   for (int i = 0; i < 1000 && !node.settle(); ++i) {
@@ -318,6 +321,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   }
   loop_ended = true;
   mailbox.close();
+  notifier.stop();
   keeper.join();
   ledgers.stop();
   control->reset();

@@ -1,7 +1,9 @@
 #include "app/status.h"
 
 #include <fmt/format.h>
+
 #include <fmt/ranges.h>
+#include <algorithm>
 
 #include "app/promotion.h"
 
@@ -193,6 +195,27 @@ Json status_json(const node::Snapshot& snapshot) {
   else
     out["replica"] = replica_self_json(snapshot.replica);
   out["frames"] = snapshot.verdicts;
+  return out;
+}
+
+std::string state_line(const node::Snapshot& snapshot) {
+  if (snapshot.role != "primary") {
+    const node::ReplicaSelfView& view = snapshot.replica;
+    return view.state + (view.reason.empty() ? "" : ": " + view.reason);
+  }
+  const node::PrimaryView& view = snapshot.primary;
+  std::string out = view.state + (view.reason.empty() ? "" : ": " + view.reason);
+  for (const node::ReplicaView& replica : view.replicas)
+    out += fmt::format("; {} {}{}", replica.name, replica.state,
+                       replica.state == "refused" ? " (" + replica.reason + ")" : "");
+  return out;
+}
+
+std::string service_line(const node::Snapshot& snapshot) {
+  std::string out = state_line(snapshot);
+  for (const std::string& sentence : snapshot.primary.waiting_for)
+    out += fmt::format("; commits wait for {:.0f} s already: {}", to_us(snapshot.primary.waiting) / 1e6, sentence);
+  std::ranges::replace(out, '\n', ' ');
   return out;
 }
 

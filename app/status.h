@@ -15,6 +15,11 @@ Json status_json(const node::Snapshot& snapshot);
 // The same for people: a few aligned lines.
 std::string status_table(const Json& status);
 
+// The node's state in one line, as the log has each change of it: "running; a streaming; b unreachable".
+std::string state_line(const node::Snapshot& snapshot);
+// That, and whom commits wait for. No line breaks.
+std::string service_line(const node::Snapshot& snapshot);
+
 // "split brain possible until b, c are fenced: …", with the commands.
 std::string split_brain_warning(const std::vector<std::string>& unfenced, const std::string& candidate,
                                 std::uint32_t term);
