@@ -44,6 +44,7 @@ void read_primary(TomlReader& reader, PrimaryConfig& out) {
   reader.text("application_name", out.application_name);
   reader.text("slot", out.slot);
   reader.text("wal_directory", out.wal_directory);
+  if (reader.has("catch_up_rate")) reader.size("catch_up_rate", out.catch_up_rate.emplace());
 }
 
 void read_feed(TomlReader& reader, FeedConfig& out) {

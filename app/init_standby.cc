@@ -3,7 +3,9 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -37,13 +39,27 @@ std::string quoted(const std::string& text) {
   return out + "'";
 }
 
+// Of a file, or of a directory's names. 0, or an errno.
+int sync_file(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  const int problem = ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  return problem;
+}
+
 // The standby follows our feed and nothing else. What it copied of the primary's synchronous_standby_names would make
 // its own commits hang after a promotion.
 std::expected<void, Error> configure_standby(const Config& config, const InitStandbyArguments& arguments) {
   const std::filesystem::path pgdata = arguments.pgdata;
+  std::string host = config.replica.feed.socket_directory, port = std::to_string(config.replica.feed.port);
+  std::string patience;
+  if (!arguments.fallback_host.empty()) {  // libpq tries them in this order.
+    host += "," + arguments.fallback_host, port += fmt::format(",{}", arguments.fallback_port);
+    patience = " connect_timeout=5";
+  }
   const std::string conninfo =
-      fmt::format("host={} port={} application_name={} user={}", config.replica.feed.socket_directory,
-                  config.replica.feed.port, config.name, arguments.user);
+      fmt::format("host={} port={} application_name={} user={}{}", host, port, config.name, arguments.user, patience);
   std::ofstream conf(pgdata / "postgresql.auto.conf", std::ios::app);
   conf << "# by slipstream init-standby\nprimary_conninfo = " << quoted(conninfo)
        << "\nprimary_slot_name = ''\nrestore_command = ''\nsynchronous_standby_names = ''\nhot_standby = "
@@ -62,6 +78,11 @@ std::expected<void, Error> configure_standby(const Config& config, const InitSta
   if (!conf.flush())
     return std::unexpected(
         directory_error(pgdata, "cannot write postgresql.auto.conf", "check its rights and the disk's free space"));
+  // Without its signal file a backup that survives a power cut would start as a primary of its own.
+  for (const auto& path : {pgdata / "postgresql.auto.conf", pgdata / "standby.signal", pgdata})
+    if (const int problem = sync_file(path); problem != 0)
+      return std::unexpected(Error{ExitCode::kStorage, std::string("cannot make it durable: ") + std::strerror(problem),
+                                   path.string(), "look at the file system's free space and the kernel's log"});
   return {};
 }
 
@@ -96,10 +117,18 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
                static_cast<unsigned long long>(facts->system.value));
 
   if (!config->replica.log_only) {
-    auto backup = run_program(
-        {postgres_program("pg_basebackup", facts->server_version_num), "-d", arguments.primary, "-D", arguments.pgdata,
-         "-X", "none", "-c", "fast", "--no-password", isatty(STDERR_FILENO) ? "--progress" : "--no-sync"},
-        arguments.user, ExitCode::kDatabase);
+    std::vector<std::string> command{postgres_program("pg_basebackup", facts->server_version_num),
+                                     "-d",
+                                     arguments.primary,
+                                     "-D",
+                                     arguments.pgdata,
+                                     "-X",
+                                     "none",
+                                     "-c",
+                                     "fast",
+                                     "--no-password"};
+    if (isatty(STDERR_FILENO)) command.push_back("--progress");
+    auto backup = run_program(command, arguments.user, ExitCode::kDatabase);
     if (!backup) return std::unexpected(backup.error());
     if (auto done = configure_standby(*config, arguments); !done) return std::unexpected(done.error());
   }

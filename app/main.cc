@@ -50,6 +50,9 @@ void add_init_standby(CLI::App& app, InitStandbyArguments& arguments, int& code)
           "primary.slot of the primary's configuration; SLOT_joining_NAME keeps WAL until this replica streams")
       ->capture_default_str();
   init->add_option("--port", arguments.port, "Port of the standby");
+  init->add_option("--fallback", arguments.fallback_host,
+                   "Host of the primary: the standby streams from there while its feed is away, and is brought back");
+  init->add_option("--fallback-port", arguments.fallback_port, "The primary's port")->capture_default_str();
   init->add_option("--user", arguments.user, "Run PostgreSQL's programs as this user when started by root")
       ->capture_default_str();
   init->add_option("--set", arguments.settings, "name=value for the standby's settings; may be repeated");

@@ -148,6 +148,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   node::PrimaryOptions options;
   options.id = config.self().number, options.name = config.name, options.policy = config.policy;
   for (const NodeConfig* replica : config.replicas()) options.replicas.push_back({replica->number, replica->name});
+  options.catch_up_rate = config.primary.catch_up_rate;
   options.random_seed = random_u64();
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
   postgres::PostgresUpstream upstream(

@@ -15,6 +15,7 @@
 #include "app/promotion.h"
 #include "app/replica_directory.h"
 #include "app/service_notifier.h"
+#include "app/standby_minder.h"
 #include "app/status.h"
 #include "base/recent_bytes.h"
 #include "dataplane/idle.h"
@@ -247,6 +248,12 @@ void keep_within_bounds(const Config& config, const ReplicaDirectory& directory,
   wal::io::remove_segments_before(directory.wal(), directory.layout(), begin);
 }
 
+// Could be fed, and is not there.
+bool standby_away(const node::ReplicaNode& node, Mailbox& mailbox) {
+  const node::ReplicaSelfView view = mailbox.call([&] { return node.snapshot(dataplane::monotonic_now()).replica; });
+  return view.state == "receiving" && !view.standby_connected;
+}
+
 }  // namespace
 
 std::expected<void, Error> run_replica(const Config& config, const std::atomic<bool>& stop) {
@@ -288,9 +295,15 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
 
   std::atomic<bool> loop_ended{false};
   std::thread keeper([&] {
+    StandbyMinder minder(
+        {config.replica.standby_conninfo, config.replica.feed.socket_directory, config.replica.feed.port});
     while (!loop_ended) {
       for (int i = 0; i < 10 && !loop_ended; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      if (!loop_ended) keep_within_bounds(config, *directory, **standby, node, mailbox);
+      if (loop_ended) return;
+      keep_within_bounds(config, *directory, **standby, node, mailbox);
+      if (config.replica.log_only || config.replica.standby_conninfo.empty()) continue;
+      if (const auto done = minder.look(standby_away(node, mailbox), std::chrono::steady_clock::now()))
+        spdlog::info("{}", *done);
     }
   });
   LedgerKeeper ledgers({directory->wal(), directory->ledgers(), directory->layout(),

@@ -214,7 +214,7 @@ std::string state_line(const node::Snapshot& snapshot) {
 std::string service_line(const node::Snapshot& snapshot) {
   std::string out = state_line(snapshot);
   for (const std::string& sentence : snapshot.primary.waiting_for)
-    out += fmt::format("; commits wait for {:.0f} s already: {}", to_us(snapshot.primary.waiting) / 1e6, sentence);
+    out += fmt::format("; commits wait for {:.1f} s already: {}", to_us(snapshot.primary.waiting) / 1e6, sentence);
   std::ranges::replace(out, '\n', ' ');
   return out;
 }

@@ -361,16 +361,21 @@ bool Peer::next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
   return true;
 }
 
-std::optional<ReadOp> Peer::next_read() {
+bool Peer::wants_catch_up() const {
+  return state_ == State::kActive && read_cursor_ < log_.begin() && slots_.has_room_for_catch_up() &&
+         read_cursor_ < sender_->offered_end() + slots_.size();
+}
+
+std::optional<ReadOp> Peer::next_read(Pace& pace) {
   if (state_ == State::kComparing && slots_.has_free()) {
     if (const auto block = comparison_.next_block()) slots_.want(*block, true);
   }
   // Catch-up: up to the position from which memory has everything, cut at 128 KiB.
-  if (state_ == State::kActive && read_cursor_ < log_.begin() && slots_.has_room_for_catch_up() &&
-      read_cursor_ < sender_->offered_end() + slots_.size()) {
+  if (wants_catch_up() && pace.allows()) {
     const Lsn end =
         std::min(log_.begin(), Lsn{align_down(read_cursor_, ReadSlots::kSlotBytes).value + ReadSlots::kSlotBytes});
     slots_.want({read_cursor_, end}, false);
+    pace.spend(end - read_cursor_);
     read_cursor_ = end;
   }
   return slots_.next_read();

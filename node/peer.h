@@ -14,6 +14,7 @@
 #include "node/comparison.h"
 #include "node/io.h"
 #include "node/last_record.h"
+#include "node/pace.h"
 #include "node/read_slots.h"
 #include "node/ship_log.h"
 #include "node/snapshot.h"
@@ -66,7 +67,8 @@ class Peer {
   void on_policy_changed(Instant now);
 
   bool next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now);
-  std::optional<ReadOp> next_read();
+  std::optional<ReadOp> next_read(Pace& pace);
+  bool wants_catch_up() const;  // More from files, when the pace allows.
   Instant deadline() const;
 
   const ack::Member& member() const { return member_; }

@@ -51,6 +51,7 @@ struct PrimaryNode::Impl {
         quorum(new_quorum()),
         connection_quorum(new_quorum()),
         samples(kSamples, options.replicas.size()),
+        pace(options.catch_up_rate),
         counted_since(now),
         waiting_since(now) {
     facts.id = options.id, facts.name = options.name, facts.heartbeat = options.heartbeat,
@@ -148,6 +149,7 @@ struct PrimaryNode::Impl {
 
   void on_connected(const UpstreamConnected& up, Instant now) {
     connected = facts.running = recording = false;
+    probe_end = {};
     for (auto& peer : peers) peer->drop_session();
     reporter.on_connected();
     connection_quorum = new_quorum();
@@ -224,6 +226,7 @@ struct PrimaryNode::Impl {
       // What PostgreSQL flushed is valid whatever its records say; only speculation has to look at them.
       facts.confirmed_end = facts.valid_end = range.end;
       facts.flushed_end = std::max(facts.flushed_end, range.end);
+      if (probe_end == Lsn{}) probe_end = range.end, probe_heard = confirmed->heard;
       if (range.end > sampled_end) samples.on_shipped(sampled_end = range.end, confirmed->heard);
     }
   }
@@ -248,6 +251,10 @@ struct PrimaryNode::Impl {
     connection_quorum.update(acks);
     reporter.raise(connection_quorum.committed_ends(), facts.valid_end, confirmer.stream_end());
     const Lsn committed = quorum.committed_ends()[ack::Level::kDurable];
+    if (probe_end != Lsn{} && committed >= probe_end) {
+      if (now - probe_heard < kWaitsLong) pace.on_commit(now - probe_heard);
+      probe_end = {};
+    }
     if (committed >= facts.valid_end || committed != committed_seen) committed_seen = committed, waiting_since = now;
   }
 
@@ -283,6 +290,9 @@ struct PrimaryNode::Impl {
                                   // (R1, Q1).
   Reporter reporter;
   ack::SampleRing samples;
+  Pace pace;
+  Lsn probe_end{};  // One commit at a time is watched for the pace; zero: none.
+  Instant probe_heard{};
   std::vector<std::unique_ptr<Peer>> peers;
   std::vector<ack::ReplicaAcks> acks;
   StateKeeper::Ticket epoch_ticket = 0;
@@ -368,6 +378,7 @@ void PrimaryNode::on_deadline(Instant now) {
   Impl& n = *impl_;
   n.now_seen = now;
   for (auto& peer : n.peers) peer->on_deadline(now);
+  n.pace.on_turn(n.facts.valid_end, now - n.waiting_since > kWaitsLong, now);
   n.gather(now);  // Also without an ack: a silent replica ceases to be a candidate, and valid_end may have moved.
 }
 
@@ -383,7 +394,7 @@ std::optional<ReadOp> PrimaryNode::next_read() {
     if (auto read = n.confirmer.next_read(n.now_seen)) return read;
   for (std::size_t i = 0; i < n.peers.size(); ++i) {
     n.next_reader = (n.next_reader + 1) % n.peers.size();
-    if (auto read = n.peers[n.next_reader]->next_read()) return read;
+    if (auto read = n.peers[n.next_reader]->next_read(n.pace)) return read;
   }
   return std::nullopt;
 }
@@ -407,7 +418,10 @@ bool PrimaryNode::take_reconnect() { return impl_->confirmer.take_reconnect(); }
 
 Instant PrimaryNode::deadline() const {
   Instant at = impl_->confirmer.deadline();
-  for (const auto& peer : impl_->peers) at = std::min(at, peer->deadline());
+  for (const auto& peer : impl_->peers) {
+    at = std::min(at, peer->deadline());
+    if (peer->wants_catch_up()) at = std::min(at, impl_->pace.next());
+  }
   return at;
 }
 

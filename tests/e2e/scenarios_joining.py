@@ -2,8 +2,8 @@
 
 import time
 
-from cluster import Cluster, Failure, IdLoad, wait_for
-from scenario import check, identical, scenario
+from cluster import SLIPSTREAM, Cluster, Failure, IdLoad, run, wait_for
+from scenario import Commit, check, identical, scenario
 
 
 @scenario
@@ -57,3 +57,40 @@ def replicas_count_on_an_idle_server():
                 check(all(r["ends"]["durable"] < end for r in cluster.status("p")["primary"]["replicas"]), f"what they hold ends before {end}")
                 return
         raise Failure("they never counted before PostgreSQL had written another record")
+
+
+class WithFallback(Cluster):
+    def init_replica(self, name):
+        run(SLIPSTREAM, "init-standby", "-c", self.config_path(name), "--primary", self.primary.conninfo, "-D", self.standbys[name].data, "--port", self.standbys[name].port,
+            "--set", "wal_retrieve_retry_interval=200ms", "--fallback", self.primary.sockets, "--fallback-port", self.primary.port, timeout=300)
+
+
+@scenario
+def a_standby_falls_back_and_returns():
+    with WithFallback() as cluster:
+        cluster.start()
+        load = IdLoad(cluster, 2, 60)
+
+        def direct():
+            return cluster.primary.sql("SELECT application_name FROM pg_stat_replication WHERE application_name IN ('a', 'b')").split()
+        check(direct() == [], "with the feeds there no standby is at the primary")
+        cluster.daemons["a"].kill()
+        wait_for("a's standby at the primary", lambda: direct() == ["a"], 20)
+        cluster.wait_replayed(cluster.flush_position(), ["a"], 20)
+        check(True, "without its feed a's standby streams from the primary, and goes on replaying")
+        check(Commit(cluster).returned(10), "commits go on with b")
+        cluster.daemons["b"].signal(19)
+        check(not Commit(cluster).returned(2), "a standby at the primary counts for no quorum")
+        cluster.daemons["b"].signal(18)
+        cluster.start_daemon("a")
+        wait_for("a's standby to be brought back", lambda: direct() == [] and cluster.status("a")["replica"]["standby_connected"], 40)
+        check("brought back to our feed" in cluster.daemon_log("a"), "a's daemon brings its standby back, and says so")
+        cluster.wait_streaming()
+        cluster.daemons["b"].kill()
+        check(Commit(cluster, "remote_apply").returned(20), "commits at remote_apply wait on a's standby again")
+        cluster.start_daemon("b")
+        cluster.wait_streaming()
+        load.end()
+        check(load.lost(cluster.primary) == [], "nothing that was acknowledged is missing")
+        identical(cluster)
+        load.remove()

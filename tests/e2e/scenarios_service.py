@@ -50,8 +50,9 @@ def a_service_manager_is_told():
         first = manager.messages(20, until=lambda text: True)
         check(first and first[0].startswith("READY=1\nSTATUS="), "the manager is told that the daemon is ready")
         cluster.wait_streaming()
-        streaming = manager.messages(10, until=lambda text: "a streaming; b streaming" in text)
-        check("STATUS=running; a streaming; b streaming\n" in streaming[-1], "and how it is: " + streaming[-1].split("\n")[1])
+        settled = "STATUS=running; a streaming; b streaming\n"
+        streaming = manager.messages(10, until=lambda text: settled in text)
+        check(settled in streaming[-1], "and how it is: " + streaming[-1].split("\n")[1])
         fed = [text for text in manager.messages(2) if "WATCHDOG=1" in text]
         check(len(fed) >= 4, f"the watchdog of 600 ms is fed {len(fed)} times in 2 s")
         for name in ("a", "b"):

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <optional>
+
+#include "base/lsn.h"
+#include "base/time.h"
+
+namespace slipstream::node {
+
+// How fast WAL is read again for replicas that catch up, all together, so that commits which others acknowledge are not
+// slowed: a token bucket. Its rate is given, or found: commits tell how long they took; while that is hardly longer
+// than before the catch-up the rate rises by an eighth every 200 ms, otherwise it falls by a quarter (as congestion
+// control does: additive increase would take too long over three orders of magnitude).
+// Guarantees: (1) Never less than twice what the log grows by, so that the gap closes. (2) Never less than kLeast. (3)
+// No limit while commits wait.
+class Pace {
+ public:
+  static constexpr double kLeast = 16 << 20;  // Bytes a second.
+  static constexpr double kMost = 16.0 * (1ull << 30);
+  static constexpr double kSlower = 1.15;  // Times what commits took before: no longer "hardly".
+
+  explicit Pace(std::optional<ByteCount> fixed_rate) : fixed_(fixed_rate) {}
+
+  // Each turn. `log_end`: how far the log has grown; `open`: commits wait, no limit.
+  void on_turn(Lsn log_end, bool open, Instant now);
+  // A commit's way to the quorum took so long. A sample of them is enough.
+  void on_commit(Duration took);
+
+  bool allows() const { return open_ || allowed_ > 0; }
+  void spend(ByteCount bytes);
+  Instant next() const;  // When it allows again, at the earliest.
+  double rate() const;   // Bytes a second.
+
+ private:
+  void measure(Lsn log_end, Instant now);
+  void adapt();
+
+  const std::optional<ByteCount> fixed_;
+  bool open_ = false;
+  double allowed_ = 0;
+  Instant seen_{};
+  // Since the last measurement.
+  Instant measured_{};
+  Lsn log_end_then_{};
+  double spent_ = 0;
+  double took_sum_ns_ = 0;
+  double took_count_ = 0;
+
+  double growth_ = 0;  // Of the log, bytes a second.
+  double found_ = kLeast;
+  double usual_ns_ = 0;  // A commit's way while nothing is read for catch-up; 0: not known.
+};
+
+}  // namespace slipstream::node
