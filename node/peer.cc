@@ -253,7 +253,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
 // acknowledges no commit before its record is complete and flushed.
 void Peer::mark_targets() {
   shipped_target_ = std::max(log_.end(), facts_.confirmed_end);
-  valid_target_ = std::max(facts_.valid_end, facts_.flushed_at_connection);
+  aimed_at_ = valid_target_ = std::max(facts_.valid_end, facts_.flushed_at_connection);
   last_record_->aim(valid_target_);
   take_last_record();
 }

@@ -86,6 +86,10 @@ class Peer {
   }  // As of when it joined: every record that was complete then.
   // And they are final: what it lacks after a crash lies beyond.
   bool final_to_what_was_valid() const { return streaming() && final_end_ >= valid_target_; }
+  // Where the last record ends at or below `position`, where that is known: that of when it joined.
+  std::optional<Lsn> last_record_below(Lsn position) const {
+    return streaming() && !last_record_ && position == aimed_at_ ? std::optional(valid_target_) : std::nullopt;
+  }
   // Another replica has the same log id: one directory is a copy of the other's.
   void refuse_copy(const std::string& of, Instant now);
   // A promise of a higher term, or of our term to another owner: this primary is superseded (E2).
@@ -147,10 +151,11 @@ class Peer {
   Lsn read_cursor_{};  // Catch-up: files were asked for up to here.
   bool streaming_ =
       false;  // Once it had all that was shipped when it last looked, it counts for the rest of the session.
-  Lsn shipped_target_{};  // What it has to have received for that,
-  Lsn valid_target_{};    // and what was valid then; once it is known, the end of the last record in it.
-  std::optional<LastRecord> last_record_;                                   // Until it is.
-  bool policy_told_ = false;                                                // In this session.
+  Lsn shipped_target_{};                   // What it has to have received for that,
+  Lsn aimed_at_{};                         // and what was valid then.
+  Lsn valid_target_{};                     // The same; once it is known, the end of the last record in it.
+  std::optional<LastRecord> last_record_;  // Until it is.
+  bool policy_told_ = false;               // In this session.
   std::uint64_t frames_before_ = 0, bytes_before_ = 0, resent_before_ = 0;  // Of earlier sessions.
 };
 

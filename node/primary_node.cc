@@ -16,6 +16,7 @@
 #include "node/ship_log.h"
 #include "node/state_keeper.h"
 #include "node/waiting.h"
+#include "wal/segment.h"
 
 namespace slipstream::node {
 namespace {
@@ -255,7 +256,22 @@ struct PrimaryNode::Impl {
       if (now - probe_heard < kWaitsLong) pace.on_commit(now - probe_heard);
       probe_end = {};
     }
-    if (committed >= facts.valid_end || committed != committed_seen) committed_seen = committed, waiting_since = now;
+    if (committed != committed_seen || awaited_end() <= committed) committed_seen = committed, waiting_since = now;
+  }
+
+  // For people: where the last record ends that commits can wait for. Behind a switch of segments that is below
+  // valid_end, and no replica's durable end comes nearer before the next record. In flushed WAL zeros stand only there.
+  Lsn awaited_end() const {
+    const Lsn committed = quorum.committed_ends()[ack::Level::kDurable];
+    if (facts.segment_size.value == 0 || committed >= facts.valid_end) return facts.valid_end;
+    for (const auto& peer : peers)
+      if (const auto end = peer->last_record_below(facts.valid_end)) return *end;
+    const LsnRange behind{committed, committed + ByteCount{8}};
+    const bool switched =
+        log.holds(behind) && std::ranges::all_of(log.memory(behind), [](std::byte b) { return b == std::byte{0}; });
+    return switched && wal::SegmentLayout(facts.segment_size).segment_end(committed) >= facts.valid_end
+               ? committed
+               : facts.valid_end;
   }
 
   void look_for_superseding(Peer& peer) {
@@ -467,9 +483,10 @@ Snapshot PrimaryNode::snapshot(Instant now) const {
     }
   }
   if (now - n.waiting_since <= kWaitsLong) return out;
-  view.waiting_for = waiting_sentences(n.book.in_force(), acks, view.replicas, view.valid_end);
+  const Lsn awaited = n.awaited_end();
+  view.waiting_for = waiting_sentences(n.book.in_force(), acks, view.replicas, awaited);
   if (n.book.next())
-    for (std::string& sentence : waiting_sentences(*n.book.next(), acks, view.replicas, view.valid_end))
+    for (std::string& sentence : waiting_sentences(*n.book.next(), acks, view.replicas, awaited))
       view.waiting_for.push_back("the new " + std::move(sentence));
   if (!view.waiting_for.empty()) view.waiting = now - n.waiting_since;
   return out;

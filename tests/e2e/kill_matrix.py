@@ -25,7 +25,7 @@ from cluster import PG_BIN, PG_USER, Cluster, Failure, IdLoad, parse_lsn, run, w
 from scenario import Commit, check, identical  # noqa: E402
 
 RECOVERY_SECONDS = 30  # By far more than it takes, also on a machine that does other things.
-IMAGE_BYTES = 160 << 20
+IMAGE_BYTES = 4 << 30  # Sparse.
 CLONE_NEWNS = 0x20000
 
 
@@ -218,11 +218,13 @@ def replica_emptied(cluster, node):
 def fill(directory):
     """Every free byte of its file system, down to the last block."""
     ballast = directory / "ballast"
+    end = 0
     with open(ballast, "wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12):
+        for size in (64 << 20, 1 << 20, 1 << 12):
             try:
                 while True:
-                    file.write(bytes(size))
+                    os.posix_fallocate(file.fileno(), end, size)
+                    end += size
             except OSError:
                 pass
     return ballast
@@ -388,7 +390,8 @@ def evidence(cluster):
 def play_matrix(rounds, cells=()):
     policy = random.choice(("ANY 1 (a, b)", "FIRST 1 (a, b)"))
     timeouts = {"wal_sender_timeout": "3s", "wal_receiver_timeout": "3s"}  # So that some stalls are longer, some shorter.
-    with Cluster(policy=policy, wal_segsize=1, keep="32MB", settings={**timeouts, "wal_keep_size": "2GB", "max_wal_size": "64MB"}) as cluster:
+    # Nothing is removed from the logs: that would make room on a full disk.
+    with Cluster(policy=policy, wal_segsize=1, keep="8GB", settings={**timeouts, "wal_keep_size": "2GB", "max_wal_size": "64MB"}) as cluster:
         small_disk = has_small_disks(cluster.dir / "replica_a")
         cluster.start()
         cluster.primary.sql("CREATE EXTENSION amcheck")
