@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -128,6 +129,8 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
                                      "fast",
                                      "--no-password"};
     if (isatty(STDERR_FILENO)) command.push_back("--progress");
+    // It would warn that nothing archives the backup's WAL: the replica's log brings it.
+    ::setenv("PGOPTIONS", "-c client_min_messages=warning", 0);
     auto backup = run_program(command, arguments.user, ExitCode::kDatabase);
     if (!backup) return std::unexpected(backup.error());
     if (auto done = configure_standby(*config, arguments); !done) return std::unexpected(done.error());

@@ -109,13 +109,14 @@ std::string joining_slot(const std::string& slot, const std::string& replica) {
 std::expected<Lsn, Error> ensure_slot(SqlSession& session, const std::string& slot) {
   const std::string restart =
       "SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = '" + slot + "'";
-  auto rows = session.query(restart);
+  const auto rows = session.query(restart);
   if (!rows) return std::unexpected(rows.error());
-  if (rows->empty() || !rows->front()[0]) {
-    if (!rows->empty()) (void)session.query("SELECT pg_catalog.pg_drop_replication_slot('" + slot + "')");
-    if (auto made = session.query("SELECT pg_catalog.pg_create_physical_replication_slot('" + slot + "', true)"); !made)
-      return std::unexpected(made.error());
-  }
+  if (!rows->empty() && rows->front()[0])
+    if (const auto kept = parse_lsn(*rows->front()[0])) return *kept;
+  // There is none; or it was invalidated, because it kept more than max_slot_wal_keep_size, and is of no use any more.
+  if (!rows->empty()) (void)session.query("SELECT pg_catalog.pg_drop_replication_slot('" + slot + "')");
+  if (auto made = session.query("SELECT pg_catalog.pg_create_physical_replication_slot('" + slot + "', true)"); !made)
+    return std::unexpected(made.error());
   const auto position = session.value(restart);
   if (!position) return std::unexpected(position.error());
   const auto lsn = parse_lsn(*position);

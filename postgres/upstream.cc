@@ -117,12 +117,12 @@ bool PostgresUpstream::serve_sql(SqlSession& session) {
     set_problem(sql_problem_, recovering ? in_recovery() : recovering.error());
     return false;
   }
-  const auto slot = ensure_slot(session, options_.slot);
-  set_problem(sql_problem_, slot ? std::nullopt : std::optional(slot.error()));
   auto slot_looked_at = std::chrono::steady_clock::time_point{};
   while (poll_names(session)) {
     if (const auto now = std::chrono::steady_clock::now(); now - slot_looked_at >= kSlotInterval) {
       slot_looked_at = now;
+      const auto slot = ensure_slot(session, options_.slot);
+      set_problem(sql_problem_, slot ? std::nullopt : std::optional(slot.error()));
       move_slot(session);
       drop_slots(session);
     }
