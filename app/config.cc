@@ -44,6 +44,11 @@ void read_primary(TomlReader& reader, PrimaryConfig& out) {
   reader.text("application_name", out.application_name);
   reader.text("slot", out.slot);
   reader.text("wal_directory", out.wal_directory);
+  reader.text("restore_command", out.restore_command);
+  if (const std::string& command = out.restore_command;
+      !command.empty() && (command.find("%f") == std::string::npos || command.find("%p") == std::string::npos))
+    reader.fail("restore_command", "primary.restore_command does not say which segment it wants, or where to put it",
+                "use %f for the segment's name and %p for the path, as in PostgreSQL's restore_command");
   if (reader.has("catch_up_rate")) reader.size("catch_up_rate", out.catch_up_rate.emplace());
 }
 

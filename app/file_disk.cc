@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -48,6 +49,11 @@ FileDisk::FileDisk(FileDiskOptions options)
       layout_(options_.segment_size),
       reader_(ring_, options_.wal_directory, layout_, history_of(options_.timeline, options_.history)) {
   if (options_.writes) writer_.emplace(ring_, options_.wal_directory, layout_, options_.timeline, options_.wake);
+  if (!options_.restore_command.empty()) {
+    const std::filesystem::path restored = options_.state_path.parent_path() / "restored";
+    archive_.emplace(ArchiveOptions{options_.restore_command, restored, layout_, options_.system, options_.wake});
+    reader_.set_archive(restored);
+  }
   thread_ = std::thread([this] { slow_thread(); });
 }
 
@@ -60,7 +66,35 @@ FileDisk::~FileDisk() {
   thread_.join();
 }
 
-bool FileDisk::submit_read(const node::ReadOp& op) { return reader_.submit(op.id, op.range, op.into, op.bulk); }
+bool FileDisk::submit_read(const node::ReadOp& op) {
+  if (!reader_.submit(op.id, op.range, op.into, op.bulk)) return false;
+  if (archive_ && op.bulk) bulk_reads_.push_back(op);
+  return true;
+}
+
+// A read of what pg_wal no longer has waits for the archive's answer.
+bool FileDisk::comes_from_archive(const wal::io::IoDone& read) {
+  const auto op = std::ranges::find(bulk_reads_, read.id, &node::ReadOp::id);
+  if (op == bulk_reads_.end()) return false;
+  const bool waits = read.status == wal::io::IoStatus::kMissing &&
+                     archive_->ask(reader_.file_owner(op->range.begin), layout_.number_of(op->range.begin)) !=
+                         Archive::Answer::kNotThere;
+  if (waits) awaited_.push_back(*op);
+  bulk_reads_.erase(op);
+  return waits;
+}
+
+// Those whose segment came are read again, the others have ended.
+std::optional<node::DiskDone> FileDisk::next_from_archive() {
+  for (std::size_t left = awaited_.size(); left > 0; --left) {
+    const node::ReadOp op = awaited_.front();
+    awaited_.pop_front();
+    const auto answer = archive_->ask(reader_.file_owner(op.range.begin), layout_.number_of(op.range.begin));
+    if (answer == Archive::Answer::kNotThere) return node::DiskDone{op.id, node::DiskStatus::kMissing};
+    if (answer == Archive::Answer::kFetching || !submit_read(op)) awaited_.push_back(op);
+  }
+  return std::nullopt;
+}
 
 bool FileDisk::submit_write(const node::WriteOp& op) {
   CHECK(writer_.has_value());
@@ -150,8 +184,13 @@ std::size_t FileDisk::complete(std::span<node::DiskDone> done) {
   if (writer_) writer_->go_on();
   const auto add = [&](const wal::io::IoDone& each) {
     if (each.status == wal::io::IoStatus::kFailed && writer_) storage_failed("reading or writing the log failed");
-    done[count++] = {each.id, status_of(each.status)};
+    if (!archive_ || !comes_from_archive(each)) done[count++] = {each.id, status_of(each.status)};
   };
+  while (!awaited_.empty() && count < done.size()) {
+    const auto ended = next_from_archive();
+    if (!ended) break;
+    done[count++] = *ended;
+  }
   while (count < done.size()) {
     const auto failed = reader_.next_failed();
     if (!failed) break;

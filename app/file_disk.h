@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "app/archive.h"
 #include "base/spsc_ring.h"
 #include "node/io.h"
 #include "wal/io/io_ring.h"
@@ -23,8 +24,10 @@ struct FileDiskOptions {
   std::filesystem::path state_path;
   ByteCount segment_size;
   TimelineId timeline;
-  std::string history;  // Of the timeline; empty on timeline 1.
-  bool writes = false;  // A replica's own log.
+  std::string history;          // Of the timeline; empty on timeline 1.
+  bool writes = false;          // A replica's own log.
+  SystemId system{};            // For what comes from the archive.
+  std::string restore_command;  // A primary's: brings back what replicas need and pg_wal no longer has. Empty: nothing.
   std::function<void()> wake;
 };
 
@@ -40,7 +43,7 @@ class FileDisk : public node::Disk {
   const std::string& note() const { return ring_.note(); }
   std::string problem() const;  // Why nothing can be persisted just now; empty if it can. From any thread.
   int wake_fd() const { return ring_.event_fd(); }  // Readable when a read or write has ended; -1: nothing tells.
-  bool tell(bool on) { return ring_.tell(on); }      // Whether it does (IoRing).
+  bool tell(bool on) { return ring_.tell(on); }     // Whether it does (IoRing).
 
   bool submit_read(const node::ReadOp& op) override;
   bool submit_write(const node::WriteOp& op) override;
@@ -60,12 +63,17 @@ class FileDisk : public node::Disk {
   void slow_thread();
   bool keep(const Slow& slow);
   void queue(Slow&& slow);
+  bool comes_from_archive(const wal::io::IoDone& read);
+  std::optional<node::DiskDone> next_from_archive();
 
   FileDiskOptions options_;
   wal::SegmentLayout layout_;
   wal::io::IoRing ring_;
   wal::io::SegmentReader reader_;
   std::optional<wal::io::SegmentWriter> writer_;
+  std::optional<Archive> archive_;
+  std::deque<node::ReadOp> bulk_reads_;  // Under way, while there is an archive.
+  std::deque<node::ReadOp> awaited_;     // From the archive.
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Slow> queue_;  // Guarded by mutex_.

@@ -140,7 +140,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   Memory ring(config.runtime.ring.value),
       catch_up(kCatchUpBytesPerReplica * std::max<std::size_t>(1, config.replicas().size()));
   FileDisk disk({wal_directory, state_directory / "state", facts->segment_size, facts->timeline,
-                 read_history(wal_directory, facts->timeline), false, wake});
+                 read_history(wal_directory, facts->timeline), false, facts->system, config.primary.restore_command, wake});
   const std::span<std::byte> regions[] = {ring.span(), catch_up.span()};
   disk.register_memory(regions);
   if (!disk.note().empty()) spdlog::warn("{}", disk.note());

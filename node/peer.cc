@@ -389,7 +389,7 @@ void Peer::on_read(std::size_t slot, DiskStatus status, Instant now) {
   if (read->range.end <= sender_->received_end()) return;
   refuse(RefuseReason::kWalGone,
          fmt::format("the WAL you need is gone: {} is no longer in the primary's pg_wal. Make {} anew with "
-                     "init-standby, or restore the segments there",
+                     "init-standby, or restore the segments there (primary.restore_command does)",
                      to_string(read->range), member_.name),
          now);
 }

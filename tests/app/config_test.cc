@@ -75,6 +75,9 @@ TEST(Config, NamesAnUnknownKeyWithItsPlaceAndTheNearestOne) {
 TEST(Config, NamesAMistypedValueWithItsPlace) {
   expect_error(replaced(kPrimary, "number = 2", "number = \"2\""), {"p.toml:20:", "node.number", "whole number"});
   expect_error(replaced(kPrimary, "10.0.0.2", "10.0.0.256"), {"10.0.0.256", "no IPv4 address"});
+  expect_error(replaced(kPrimary, "[[port]]", "restore_command = \"cp /archive/%f .\"\n[[port]]"),
+               {"primary.restore_command", "where to put it", "%p for the path"});
+  expect_error(replaced(kPrimary, "[[port]]", "catch_up_rate = \"fast\"\n[[port]]"), {"primary.catch_up_rate"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"5MB\"\n[[port]]"), {"runtime.ring", "power of two"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"64 apples\"\n[[port]]"),
                {"64 apples", "kB, MB, GB"});

@@ -5,7 +5,7 @@ import shutil
 
 from cluster import Cluster, as_pg_user, parse_lsn, run, wait_for
 from kill_matrix import play_matrix
-from scenario import Commit, check, identical, scenario
+from scenario import Commit, changed, check, identical, scenario
 
 
 @scenario
@@ -23,13 +23,9 @@ def lose_wal(cap_mb, written_mb, wal_segsize):
         cluster.settings.update({"max_slot_wal_keep_size": f"{cap_mb}MB", "max_wal_size": f"{8 * wal_segsize}MB", "min_wal_size": f"{2 * wal_segsize}MB",
                                  "archive_mode": "on", "archive_command": f"cp %p {archive}/%f"})
         cluster.start()
-        cluster.daemons["p"].kill()
         sql = cluster.primary.sql
-        sql("SET synchronous_commit = local; CREATE TABLE big (filler text)")
-        begin = parse_lsn(cluster.flush_position())
-        while parse_lsn(cluster.flush_position()) - begin < written_mb << 20:
-            sql("SET synchronous_commit = local; INSERT INTO big SELECT repeat('w', 500) FROM generate_series(1, 20000)", timeout=120)
-        sql("CHECKPOINT", timeout=120)
+        sql("CREATE TABLE big (filler text)")
+        write_without_daemon(cluster, written_mb)
         kept = sum(path.stat().st_size for path in (cluster.primary.data / "pg_wal").glob("0*"))
         check(kept <= (cap_mb + 16 * wal_segsize) << 20, f"{written_mb} MB were written without the daemon; PostgreSQL runs on and keeps {kept >> 20} MB of WAL with a cap of {cap_mb} MB")
         check(sql("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'slipstream'") == "lost", "the slot has given up")
@@ -46,6 +42,29 @@ def lose_wal(cap_mb, written_mb, wal_segsize):
         slot = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'slipstream'"
         wait_for(f"the slot to keep WAL again: {sql(slot)}", lambda: sql(slot) in ("reserved", "extended"), 20)
         check(True, "the slot keeps WAL again")
+        comes_from_the_archive(cluster, archive, written_mb)
+
+
+def write_without_daemon(cluster, written_mb):
+    cluster.daemons["p"].kill()
+    begin = parse_lsn(cluster.flush_position())
+    while parse_lsn(cluster.flush_position()) - begin < written_mb << 20:
+        cluster.primary.sql("SET synchronous_commit = local; INSERT INTO big SELECT repeat('w', 500) FROM generate_series(1, 20000)", timeout=120)
+    cluster.primary.sql("CHECKPOINT", timeout=120)
+
+
+def comes_from_the_archive(cluster, archive, written_mb):
+    """The same again, now with primary.restore_command: nobody has to do anything."""
+    write_without_daemon(cluster, written_mb)
+    config = changed(cluster, "p", "[primary]", f"[primary]\nrestore_command = 'cp {archive}/%f %p'")
+    config.replace(cluster.config_path("p"))
+    cluster.start_daemon("p")
+    cluster.wait_streaming()
+    check("came from the archive" in cluster.daemon_log("p", 100000) and "is gone" not in cluster.daemon_log("p", 100000).split("system")[-1], "with primary.restore_command the replicas catch up by themselves")
+    restored = list((cluster.dir / "state_p" / "restored").glob("0*"))
+    check(len(restored) <= 5, f"{len(restored)} segments lie there, not all that came")
+    check(Commit(cluster).returned(20), "commits go on")
+    identical(cluster)
 
 
 @scenario

@@ -80,8 +80,12 @@ std::expected<SegmentReader::File*, IoStatus> SegmentReader::file_of(std::uint64
   close_stale();
   File* place = free_place();
   if (!place) return nullptr;
-  const std::string path = directory_ / layout_.file_name(owner, number);
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  std::string path = directory_ / layout_.file_name(owner, number);
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT && !archive_.empty()) {
+    path = archive_ / layout_.file_name(owner, number);
+    fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  }
   if (fd < 0) return std::unexpected(errno == ENOENT ? IoStatus::kMissing : IoStatus::kFailed);
   struct stat info{};
   if (::fstat(fd, &info) != 0) {

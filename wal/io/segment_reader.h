@@ -37,8 +37,13 @@ class SegmentReader {
   SegmentReader(const SegmentReader&) = delete;
   SegmentReader& operator=(const SegmentReader&) = delete;
 
+  // Where segments may lie that are no longer in the directory, brought back from an archive.
+  void set_archive(std::filesystem::path directory) { archive_ = std::move(directory); }
   // For reads submitted from now on.
   void set_history(TimelineHistory history);
+  TimelineId file_owner(Lsn at) const {  // Whose file it is looked for in first.
+    return history_.file_owner(layout_.segment_begin(at), layout_.segment_size());
+  }
   // `range` lies within one segment, `into` has its size. False: too many under way, try again later.
   bool submit(std::uint32_t id, LsnRange range, std::span<std::byte> into, bool bulk);
   // A completion of ours; a result when the read has ended (short reads go on by themselves).
@@ -85,6 +90,7 @@ class SegmentReader {
 
   IoRing& ring_;
   std::filesystem::path directory_;
+  std::filesystem::path archive_;  // Empty: none.
   SegmentLayout layout_;
   TimelineHistory history_;
   std::array<File, kFilesMax> files_{};
