@@ -33,7 +33,7 @@ Error refused(std::string what, std::string remedy) {
 
 // What is written stays readable for the daemon, and PostgreSQL's peer authentication sees its user.
 std::expected<void, Error> act_as_owner_of(const std::filesystem::path& directory) {
-  struct stat info {};
+  struct stat info{};
   if (stat(directory.c_str(), &info) != 0)
     return std::unexpected(Error{ExitCode::kDirectory, "there is no such state directory", directory.string(),
                                  "give the configuration of the primary on this host"});

@@ -5,11 +5,11 @@
 
 #include <filesystem>
 #include <fstream>
-#include <set>
 
 #include "app/control.h"
 #include "app/daemon.h"
 #include "app/file_disk.h"
+#include "app/joined_replicas.h"
 #include "app/ledger_keeper.h"
 #include "app/mailbox.h"
 #include "app/memory.h"
@@ -140,7 +140,8 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   Memory ring(config.runtime.ring.value),
       catch_up(kCatchUpBytesPerReplica * std::max<std::size_t>(1, config.replicas().size()));
   FileDisk disk({wal_directory, state_directory / "state", facts->segment_size, facts->timeline,
-                 read_history(wal_directory, facts->timeline), false, facts->system, config.primary.restore_command, wake});
+                 read_history(wal_directory, facts->timeline), false, facts->system, config.primary.restore_command,
+                 wake});
   const std::span<std::byte> regions[] = {ring.span(), catch_up.span()};
   disk.register_memory(regions);
   if (!disk.note().empty()) spdlog::warn("{}", disk.note());
@@ -167,7 +168,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   ServiceNotifier notifier(
       [&] { return mailbox.call([&] { return service_line(node.snapshot(dataplane::monotonic_now())); }); });
   std::string state_shown;
-  std::set<std::string> joined;
+  JoinedReplicas joined;
   Instant looked{};
   network->run(
       config, disk, waker,
@@ -179,12 +180,8 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
           const node::Snapshot snapshot = node.snapshot(now);
           const std::string shown = state_line(snapshot);
           if (shown != state_shown) spdlog::info("{}", state_shown = shown);
-          for (const auto& replica : snapshot.primary.replicas) {
-            if (!replica.kept_by_slot)
-              joined.erase(replica.name);
-            else if (joined.insert(replica.name).second)
-              upstream.drop_slot(postgres::joining_slot(config.primary.slot, replica.name));
-          }
+          for (const std::string& name : joined.look(snapshot.primary))
+            upstream.drop_slot(postgres::joining_slot(config.primary.slot, name));
         }
         return worked;
       },

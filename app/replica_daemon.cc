@@ -267,8 +267,15 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   const auto wake = [&waker] { waker.notify(); };
   Memory ring(config.runtime.ring.value), compare(kCompareBytes);
   load_last_block(*directory, ring.span());
-  FileDisk disk({directory->wal(), directory->state_file(), directory->state.segment_size, directory->state.timeline,
-                 directory->history, true, {}, "", wake});
+  FileDisk disk({directory->wal(),
+                 directory->state_file(),
+                 directory->state.segment_size,
+                 directory->state.timeline,
+                 directory->history,
+                 true,
+                 {},
+                 "",
+                 wake});
   const std::span<std::byte> regions[] = {compare.span()};
   disk.register_memory(regions);
   if (!disk.note().empty()) spdlog::warn("{}", disk.note());

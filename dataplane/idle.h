@@ -26,7 +26,7 @@ class Waker {
   using Tell = std::function<bool(bool on)>;
   // An eventfd or a datagram socket, non-blocking: a sleep that it ends reads it empty. At most kWatchedMax.
   void watch(int fd, Tell tell = {});
-  void notify();       // Any thread.
+  void notify();                 // Any thread.
   void sleep(Duration at_most);  // The data thread.
 
  private:

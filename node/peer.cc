@@ -412,6 +412,7 @@ ack::ReplicaAcks Peer::acks(Instant now) const {
 void Peer::fill(ReplicaView& view, Instant now) const {
   view.id = member_.id;
   view.name = member_.name;
+  view.log_id = log_id_;
   const bool silent = !heard_ || now - last_heard_ > kUnreachable;
   switch (state_) {
     case State::kIdle:

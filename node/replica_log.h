@@ -70,8 +70,8 @@ class ReplicaLog {
   Lsn received_end_, synced_end_, durable_end_;
   Lsn submitted_end_;
   std::array<Write, kWritesMax> writes_{};
-  // What a write that ends inside a block writes. Used by one write at a time: whatever comes behind its last block waits
-  // for that block.
+  // What a write that ends inside a block writes. Used by one write at a time: whatever comes behind its last block
+  // waits for that block.
   alignas(kBlock) std::array<std::byte, kTailBytesMax> tail_{};
   bool no_space_ = false;
   Instant retry_at_{};

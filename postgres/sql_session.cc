@@ -1,8 +1,12 @@
 #include "postgres/sql_session.h"
 
+#include <algorithm>
+
 #include <cctype>
 #include <cstdint>
 #include <cstdlib>
+
+#include "wal/scanner.h"
 
 namespace slipstream::postgres {
 namespace {
@@ -45,6 +49,17 @@ std::expected<std::string, Error> SqlSession::value(const std::string& sql) {
   return rows->front().front().value_or("");
 }
 
+std::optional<Error> objection_to_version(std::uint32_t server_version_num) {
+  const std::uint32_t major = server_version_num / 10000;
+  if (std::ranges::count(wal::kSupportedVersions, major) > 0) return std::nullopt;
+  std::string supported;
+  for (const std::uint32_t each : wal::kSupportedVersions)
+    supported += (supported.empty() ? "" : ", ") + std::to_string(each);
+  return database_error("PostgreSQL " + std::to_string(major) + " is not supported: its WAL was never tested", "",
+                        "use version " + supported + "; or add this one: tests/golden/wal/make " +
+                            std::to_string(major) + ", kSupportedVersions in wal/scanner.h, and run scripts/test");
+}
+
 std::expected<PrimaryFacts, Error> check_primary(SqlSession& session) {
   const std::string where = "the primary's settings";
   const auto right =
@@ -69,11 +84,10 @@ std::expected<PrimaryFacts, Error> check_primary(SqlSession& session) {
   };
   PrimaryFacts facts;
   facts.server_version_num = static_cast<std::uint32_t>(std::strtoul(text(0).c_str(), nullptr, 10));
-  const std::uint32_t major = facts.server_version_num / 10000, minor = facts.server_version_num % 10000;
-  if (major < 13 || major > 18)
-    return bad("PostgreSQL " + std::to_string(major) + " is not supported", "versions 13 to 18 are");
-  if ((major == 13 && minor < 5) || (major == 14 && minor < 1))
-    return bad("this minor version can lose records at the end of a crash's WAL", "update to 13.5, 14.1 or later");
+  if (auto objection = objection_to_version(facts.server_version_num)) {
+    objection->where = where;
+    return std::unexpected(*objection);
+  }
   if (text(1) == "t")
     return bad("this server is in recovery: it is a standby, not a primary", "point conninfo at the primary");
   if (text(2) == "minimal")

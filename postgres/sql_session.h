@@ -45,6 +45,9 @@ struct PrimaryFacts {
   std::string data_directory;
 };
 
+// Why a server of this version is not served: no WAL of it is among the tests. (server_version_num)
+std::optional<Error> objection_to_version(std::uint32_t server_version_num);
+
 // Connects and checks everything that would make replication fail or lose commits: version, recovery, wal_level,
 // walsenders, fsync, slot retention, the role's rights. The error names the setting and the command that mends it.
 std::expected<PrimaryFacts, Error> check_primary(SqlSession& session);

@@ -329,7 +329,7 @@ TEST(Members, CountBehindASwitchOfSegmentsWithoutWaitingForARecord) {
   ASSERT_LT(switched, world.wal.end());
   world.run(seconds(1));
   EXPECT_TRUE(world.view().waiting_for.empty()) << world.view().waiting_for[0];  // No commit can end in what is padded.
-  restart_with(world, "ANY 2 (b1, b2)");  // They count again only when told.
+  restart_with(world, "ANY 2 (b1, b2)");                                         // They count again only when told.
   EXPECT_TRUE(world.until([&] { return world.all_streaming(); }, milliseconds(300)));
   EXPECT_TRUE(world.until([&] { return world.primary_state().policy.text == "ANY 2 (b1, b2)"; }, milliseconds(50)));
   EXPECT_EQ(world.upstream.last.flush, switched);

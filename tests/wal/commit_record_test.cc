@@ -1,5 +1,6 @@
 #include "wal/commit_record.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -67,18 +68,26 @@ TEST(CommitRecord, ForgetsTheRecordBefore) {
   EXPECT_FALSE(record.awaits_apply());
 }
 
-// Commits of one row each at local, remote_apply and on, at the begin of a 1 MiB segment of PostgreSQL 15; the figures
-// are pg_waldump's.
+// Commits of sixty rows each at local, remote_apply and on, at the begin of a 1 MiB segment, of each version that is
+// called supported; the figures are its pg_waldump's (tests/golden/wal/make).
 TEST(CommitRecord, IsFoundInWhatPostgreSQLWrote) {
-  std::ifstream file(SLIPSTREAM_SOURCE_DIR "/tests/golden/wal/postgresql_15_three_levels", std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  ASSERT_FALSE(bytes.empty());
-  Scanner scanner(SegmentLayout(ByteCount{1u << 20}), Lsn{0xA00000}, Scanner::Start::kPage, {});
-  scanner.on_bytes(std::as_bytes(std::span(bytes)));
-  EXPECT_EQ(scanner.fault(), ScanFault::kEnd);
-  EXPECT_EQ(scanner.records(), 8u);
-  EXPECT_EQ(scanner.valid_end(), Lsn{0xA03BF0});
-  EXPECT_EQ(scanner.apply_awaited_end(), Lsn{0xA03480});
+  for (const std::uint32_t version : kSupportedVersions) {
+    const std::string name =
+        fmt::format("{}/tests/golden/wal/postgresql_{}_three_levels", SLIPSTREAM_SOURCE_DIR, version);
+    std::ifstream file(name, std::ios::binary), expected(name + ".expected");
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    ASSERT_FALSE(bytes.empty()) << name;
+    std::string begin, records, end, applied;
+    ASSERT_TRUE(expected >> begin >> records >> end >> applied) << name;
+    const auto at = [](const std::string& hexadecimal) { return Lsn{std::stoull(hexadecimal, nullptr, 16)}; };
+    Scanner scanner(SegmentLayout(ByteCount{1u << 20}), at(begin), Scanner::Start::kPage, {});
+    scanner.on_bytes(std::as_bytes(std::span(bytes)));
+    EXPECT_EQ(version_of_magic(scanner.page_magic()), std::to_string(version));
+    EXPECT_EQ(scanner.fault(), ScanFault::kEnd);
+    EXPECT_EQ(scanner.records(), std::stoull(records));
+    EXPECT_EQ(scanner.valid_end(), at(end));
+    EXPECT_EQ(scanner.apply_awaited_end(), at(applied));
+  }
 }
 
 }  // namespace

@@ -59,8 +59,8 @@ class IoRing {
   // An eventfd that becomes readable when something has ended and reap() will give it; -1 where the kernel has none to
   // give, or when blocking(). It may also tell what was reaped already.
   int event_fd() const;
-  // For the thread that reaps: nothing is told while it looks anyway (each telling costs it a wake-up and a read). Before
-  // it sleeps it calls tell(true), and does not sleep when that says false: reap() has something now.
+  // For the thread that reaps: nothing is told while it looks anyway (each telling costs it a wake-up and a read).
+  // Before it sleeps it calls tell(true), and does not sleep when that says false: reap() has something now.
   bool tell(bool on);
 
   bool blocking() const;
