@@ -31,14 +31,6 @@ std::atomic<bool> stop_requested{false};
 
 void request_stop(int) { stop_requested = true; }
 
-void handle_signals() {
-  struct sigaction action{};
-  action.sa_handler = request_stop;
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-}
-
 std::expected<void, Error> check_primary_of(const Config& config) {
   auto session = postgres::SqlSession::connect(config.primary.conninfo, config.primary.application_name + "_check");
   if (!session) return std::unexpected(session.error());
@@ -98,6 +90,15 @@ int watch_status(const std::string& control, bool json, double pause_seconds) {
 
 }  // namespace
 
+const std::atomic<bool>& stop_on_signals() {
+  struct sigaction action{};
+  action.sa_handler = request_stop;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return stop_requested;
+}
+
 int report_error(const Error& error) {
   std::fprintf(stderr, "slipstream: %s\n", error.message().c_str());
   return static_cast<int>(error.code);
@@ -110,9 +111,9 @@ int run_command(const RunArguments& arguments) {
   if (!config) return report_error(config.error());
   if (arguments.claim_term && config->role != Role::kPrimary)
     return report_error({ExitCode::kUsage, "--claim-term is for a primary", arguments.config, ""});
-  handle_signals();
-  const auto done = config->role == Role::kPrimary ? run_primary(*config, arguments.claim_term, stop_requested)
-                                                   : run_replica(*config, stop_requested);
+  const std::atomic<bool>& stop = stop_on_signals();
+  const auto done =
+      config->role == Role::kPrimary ? run_primary(*config, arguments.claim_term, stop) : run_replica(*config, stop);
   return done ? 0 : report_error(done.error());
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "app/bench/bench.h"
 #include "base/error.h"
 
 // The subcommands. Each prints its result to standard output, and on failure one Error to standard error, and returns
@@ -92,6 +94,23 @@ int promote_command(const PromoteArguments& arguments);
 int restore_command(const RestoreArguments& arguments);
 int bypass_command(const BypassArguments& arguments);
 int version_command();
+
+// `slipstream bench`.
+struct BenchArguments {
+  bench::LagArguments lag;
+  bench::LinerateArguments linerate;
+  bench::CommitArguments commit;
+  std::string config;  // Of the receiver.
+  std::string sink = "log";
+  bool json = false;
+};
+int bench_lag_command(const BenchArguments& arguments);
+int bench_linerate_command(const BenchArguments& arguments);
+int bench_commit_command(const BenchArguments& arguments);
+int bench_receive_command(const BenchArguments& arguments);
+
+// True from the first SIGTERM or SIGINT after this call on.
+const std::atomic<bool>& stop_on_signals();
 
 // Prints the error to standard error, "slipstream: " before it, and returns its exit code.
 int report_error(const Error& error);

@@ -194,6 +194,98 @@ CLI::App* add_restore(CLI::App& app, RestoreArguments& arguments, int& code) {
   return restore;
 }
 
+void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
+  auto& [config, directory, rates, sizes, seconds, idle] = arguments.lag;
+  CLI::App* lag =
+      bench.add_subcommand("lag", "From a record's write to its acknowledgement at the primary, at paced loads");
+  lag->add_option("-c,--config", config,
+                  "A primary's file: send from here to a receiver started there. Without: both sides here, over memif");
+  lag->add_option("--directory", directory, "Where WAL and log lie meanwhile")->capture_default_str();
+  lag->add_option("--rate", rates, "Records a second")->capture_default_str()->check(CLI::Range(1.0, 1e7));
+  lag->add_option("--size", sizes, "Bytes of a record")->capture_default_str()->check(CLI::Range(24, 1 << 20));
+  lag->add_option("--seconds", seconds, "For each rate and size")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
+  lag->add_option("--idle", idle, "adaptive or spin, without -c")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"adaptive", "spin"}));
+  lag->add_flag("--json", arguments.json, "As JSON");
+  lag->footer("Example:\n  slipstream bench lag --rate 1000 20000 --size 200 8192 --idle spin");
+  lag->callback([&] { code = bench_lag_command(arguments); });
+}
+
+void add_bench_linerate(CLI::App& bench, BenchArguments& arguments, int& code) {
+  auto& [config, directory, mtus, sinks, sink, megabytes, rounds, idle] = arguments.linerate;
+  CLI::App* line = bench.add_subcommand("linerate", "How much WAL a second goes through, beside the raw device");
+  line->add_option(
+      "-c,--config", config,
+      "A primary's file: send from here to a receiver started there. Without: both sides here, over memif");
+  line->add_option("--directory", directory, "Where the log of sink disk lies meanwhile")->capture_default_str();
+  line->add_option("--mtu", mtus, "Frame sizes, without -c")->capture_default_str()->check(CLI::Range(1500, 9000));
+  line->add_option("--sinks", sinks, "What becomes of the WAL, without -c: discard, memory, disk")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"discard", "memory", "disk"}));
+  line->add_option("--sink", sink, "With -c: what that receiver does; raw sends raw frames to a raw receiver")
+      ->capture_default_str();
+  line->add_option("--mb", megabytes, "WAL of each run, in MB")->capture_default_str()->check(CLI::Range(16, 65536));
+  line->add_option("--rounds", rounds, "In turn; medians are shown")->capture_default_str()->check(CLI::Range(1, 1000));
+  line->add_option("--idle", idle, "adaptive or spin, without -c")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"adaptive", "spin"}));
+  line->add_flag("--json", arguments.json, "As JSON");
+  line->footer("Example:\n  slipstream bench linerate --mtu 8900 --sinks memory disk --directory /var/lib/slipstream");
+  line->callback([&] { code = bench_linerate_command(arguments); });
+}
+
+void add_bench_commit(CLI::App& bench, BenchArguments& arguments, int& code) {
+  auto& [primary, beside, clients, levels, seconds, rounds] = arguments.commit;
+  CLI::App* commit =
+      bench.add_subcommand("commit", "Latency and rate of commits of a running server, level beside level");
+  commit->add_option("--primary", primary, "Connection string; a table is made there and removed")->required();
+  commit->add_option(
+      "--beside", beside,
+      "Connection string of another server to be measured in turn, such as one with PostgreSQL's own standbys");
+  commit->add_option("--clients", clients, "At once")->capture_default_str()->check(CLI::Range(1, 1000));
+  commit->add_option("--levels", levels, "Of synchronous_commit")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"off", "local", "remote_write", "on", "remote_apply"}));
+  commit->add_option("--seconds", seconds, "Of each measurement")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
+  commit->add_option("--rounds", rounds, "In turn; medians are shown")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  commit->add_flag("--json", arguments.json, "As JSON");
+  commit->footer(
+      "Example:\n  slipstream bench commit --primary 'host=/var/run/postgresql dbname=postgres' --levels local on "
+      "--clients 1 16");
+  commit->callback([&] { code = bench_commit_command(arguments); });
+}
+
+void add_bench_receive(CLI::App& bench, BenchArguments& arguments, int& code) {
+  CLI::App* receive = bench.add_subcommand(
+      "receive", "The other side of lag and linerate between two hosts, for one run; until it is interrupted");
+  receive->add_option("-c,--config", arguments.config, "A replica's file")->required();
+  receive
+      ->add_option("--sink", arguments.sink,
+                   "log: as replicas do, in replica.directory.bench; discard; raw: count raw frames")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"log", "discard", "raw"}));
+  receive->footer(
+      "Example, on the replica's host and then on the primary's:\n  slipstream bench receive -c a.toml\n  slipstream "
+      "bench lag -c p1.toml");
+  receive->callback([&] { code = bench_receive_command(arguments); });
+}
+
+void add_bench(CLI::App& app, BenchArguments& arguments, int& code) {
+  CLI::App* bench = app.add_subcommand("bench", "What these ports, hosts and disks are good for");
+  bench->require_subcommand(1);
+  add_bench_commit(*bench, arguments, code);
+  add_bench_lag(*bench, arguments, code);
+  add_bench_linerate(*bench, arguments, code);
+  add_bench_receive(*bench, arguments, code);
+}
+
 // The parser itself only says that a subcommand is required.
 std::optional<Error> unknown_command(const CLI::App& app, int argc, char** argv) {
   if (argc < 2 || argv[1][0] == '-') return std::nullopt;
@@ -220,6 +312,7 @@ int main_with(int argc, char** argv) {
   BypassArguments bypass;
   StatusArguments status;
   RestoreArguments restore;
+  BenchArguments bench;
   std::string config, directory;
   bool connect = false, check = false, json = false;
   add_run(app, run, code);
@@ -231,6 +324,7 @@ int main_with(int argc, char** argv) {
   add_adopt_log(app, adopt, code);
   add_promote(app, promote, code);
   add_bypass(app, bypass, code);
+  add_bench(app, bench, code);
   const CLI::App* asked_to_restore = add_restore(app, restore, code);
   app.add_subcommand("version", "Print the version")->callback([&] { code = version_command(); });
   if (const auto problem = unknown_command(app, argc, argv)) return report_error(*problem);

@@ -50,11 +50,11 @@ std::expected<Network, Error> Network::open(const Config& config) {
   return out;
 }
 
-dataplane::IdleStrategy Network::prepare(const Config& config, FileDisk& disk, dataplane::Waker& waker) const {
+dataplane::IdleStrategy Network::prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const {
   using Mode = dataplane::IdleStrategy::Mode;
   const Mode mode = config.runtime.idle == "spin" ? Mode::kSpin : wakes_ ? Mode::kWoken : Mode::kPolled;
   for (const int fd : devices_->wake_fds()) waker.watch(fd);
-  if (disk.wake_fd() >= 0) waker.watch(disk.wake_fd(), [&disk](bool on) { return disk.tell(on); });
+  if (disk && disk->wake_fd() >= 0) waker.watch(disk->wake_fd(), [disk](bool on) { return disk->tell(on); });
   dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
   return dataplane::IdleStrategy(mode);
 }

@@ -20,9 +20,10 @@ class Network {
 
   node::Port& port() { return *port_; }
 
-  // The data thread's life, on the calling thread: step(now) until `stop`. `deadline()` is the node's.
+  // The data thread's life, on the calling thread: step(now) until `stop`. `deadline()` is the node's. `disk` may be
+  // null: no completion of it wakes the thread.
   template <class Step, class Deadline>
-  void run(const Config& config, FileDisk& disk, dataplane::Waker& waker, Step step, Deadline deadline,
+  void run(const Config& config, FileDisk* disk, dataplane::Waker& waker, Step step, Deadline deadline,
            const std::atomic<bool>& stop) {
     dataplane::IdleStrategy idle = prepare(config, disk, waker);
     const auto turn_at = [&](Instant now) {
@@ -34,7 +35,7 @@ class Network {
  private:
   static constexpr Duration kShortestSleep = microseconds(50);
 
-  dataplane::IdleStrategy prepare(const Config& config, FileDisk& disk, dataplane::Waker& waker) const;
+  dataplane::IdleStrategy prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const;
 
   std::unique_ptr<node::Port> port_;
   const dataplane::DpdkPort* devices_ = nullptr;

@@ -171,7 +171,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   JoinedReplicas joined;
   Instant looked{};
   network->run(
-      config, disk, waker,
+      config, &disk, waker,
       [&](Instant now) {
         const bool stepped = node::step(node, network->port(), disk, upstream, now);
         const bool worked = mailbox.drain() || stepped;

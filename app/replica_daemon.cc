@@ -12,6 +12,7 @@
 #include "app/mailbox.h"
 #include "app/memory.h"
 #include "app/network.h"
+#include "app/no_standby.h"
 #include "app/promotion.h"
 #include "app/replica_directory.h"
 #include "app/service_notifier.h"
@@ -28,13 +29,6 @@ namespace {
 
 constexpr std::size_t kCompareBytes = 64u << 10;
 constexpr std::size_t kRecentBytes = 4u << 20;
-
-// A log_only replica has no standby.
-class NoStandby : public node::Standby {
- public:
-  bool next_event(node::StandbyEvent&) override { return false; }
-  void release(const node::Release&) override {}
-};
 
 // For the last turns of an orderly stop: answers still go out, nothing new comes in.
 class NothingMoreReceived : public node::Port {
@@ -320,7 +314,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   std::string state_shown;
   Instant looked{};
   network->run(
-      config, disk, waker,
+      config, &disk, waker,
       [&](Instant now) {
         const bool stepped = node::step(node, network->port(), disk, fed, options.primary, now);
         const bool worked = mailbox.drain() || stepped;

@@ -27,6 +27,12 @@ void Histogram::add(Duration d) {
   max_ = std::max(max_, d);
 }
 
+void Histogram::merge(const Histogram& other) {
+  for (std::size_t i = 0; i < buckets_.size(); ++i) buckets_[i] += other.buckets_[i];
+  count_ += other.count_;
+  max_ = std::max(max_, other.max_);
+}
+
 Duration Histogram::quantile(double q) const {
   if (count_ == 0) return {};
   const auto rank = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(q * static_cast<double>(count_))));

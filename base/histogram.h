@@ -12,6 +12,7 @@ namespace slipstream {
 class Histogram {
  public:
   void add(Duration d);
+  void merge(const Histogram& other);
   std::uint64_t count() const { return count_; }
   // The upper edge of the bucket that holds the q-quantile (0 <= q <= 1); zero when empty.
   Duration quantile(double q) const;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "app/promotion.h"
-#include "tests/node/wal_writer.h"
+#include "wal/wal_writer.h"
 
 namespace slipstream::app {
 namespace {
@@ -27,7 +27,7 @@ struct Log {
       begins.push_back(writer.previous());
     }
   }
-  node::WalWriter writer{kBegin, kMiB, kSystem};
+  wal::WalWriter writer{kBegin, kMiB, kSystem};
   std::vector<Lsn> ends, begins;
 };
 

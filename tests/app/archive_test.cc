@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/node/wal_writer.h"
 #include "wal/io/files.h"
+#include "wal/wal_writer.h"
 
 namespace slipstream::app {
 namespace {
@@ -54,7 +54,7 @@ class Place {
 
  private:
   std::filesystem::path path_;
-  node::WalWriter wal_{kLayout.begin_of(4), kLayout.segment_size(), kSystem};
+  wal::WalWriter wal_{kLayout.begin_of(4), kLayout.segment_size(), kSystem};
 };
 
 Archive::Answer settled(Archive& archive, std::uint64_t number) {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/node/wal_writer.h"
+#include "wal/wal_writer.h"
 
 namespace slipstream::app {
 namespace {
@@ -73,7 +73,7 @@ class Place {
 
  private:
   std::filesystem::path path_;
-  node::WalWriter log_{kBegin, kMiB, kSystem};
+  wal::WalWriter log_{kBegin, kMiB, kSystem};
   std::vector<Lsn> ends_, begins_;
 };
 

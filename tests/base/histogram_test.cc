@@ -64,5 +64,17 @@ TEST(Histogram, TakesNegativeForZeroAndCountsWhatIsBeyondItsRange) {
   EXPECT_EQ(histogram.max(), Duration{});
 }
 
+TEST(Histogram, MergedCountsAsIfAllHadBeenAddedToOne) {
+  Histogram low, high, all;
+  for (std::int64_t i = 1; i <= 1000; ++i) {
+    (i % 3 == 0 ? high : low).add(microseconds(i));
+    all.add(microseconds(i));
+  }
+  low.merge(high);
+  EXPECT_EQ(low.count(), 1000u);
+  EXPECT_EQ(low.max(), microseconds(1000));
+  for (const double q : {0.01, 0.5, 0.99}) EXPECT_EQ(low.quantile(q), all.quantile(q));
+}
+
 }  // namespace
 }  // namespace slipstream

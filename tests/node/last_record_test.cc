@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/node/wal_writer.h"
+#include "wal/wal_writer.h"
 
 namespace slipstream::node {
 namespace {
@@ -12,7 +12,7 @@ constexpr SystemId kSystemId{77};
 constexpr Lsn kBegin{3u << 20};
 
 struct Looked {
-  WalWriter wal{kBegin, kSegment, kSystemId};
+  wal::WalWriter wal{kBegin, kSegment, kSystemId};
 
   // What is found for `position`, from `begin` on, when the bytes come in pieces up to `sent`.
   std::optional<Lsn> found(Lsn begin, Lsn position, Lsn sent, std::uint64_t piece = 1000) {

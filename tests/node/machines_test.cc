@@ -9,7 +9,7 @@
 #include "node/replica_log.h"
 #include "node/reporter.h"
 #include "node/ship_log.h"
-#include "tests/node/wal_writer.h"
+#include "wal/wal_writer.h"
 
 // The small machines that the nodes are made of, each by itself.
 namespace slipstream::node {
@@ -280,7 +280,7 @@ struct ReplicaLogTest : ::testing::Test {
     std::array<std::byte, kRing> bytes{};
   };
   std::unique_ptr<Ring> ring = std::make_unique<Ring>();
-  WalWriter wal{kBegin, ByteCount{1u << 20}, SystemId{9}};
+  wal::WalWriter wal{kBegin, ByteCount{1u << 20}, SystemId{9}};
   ReplicaLog log{wal::SegmentLayout(ByteCount{1u << 20}),
                  ring->bytes,
                  {kBegin, Lsn{}, wal::Scanner::Start::kPage, wal::ScanFault::kEnd},

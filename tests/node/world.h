@@ -12,7 +12,7 @@
 #include "node/replica_node.h"
 #include "node/step.h"
 #include "protocol/frame.h"
-#include "tests/node/wal_writer.h"
+#include "wal/wal_writer.h"
 
 // A small world for the nodes: one primary, its replicas, memory for disks, frames handed over directly, a clock moved
 // by hand.
@@ -71,7 +71,7 @@ class FakeDisk : public Disk {
 
   bool hold_writes = false, hold_persists = false, no_space = false;
   int persists_let_through = 0;  // That many complete although held.
-  WalWriter* source = nullptr;   // Reads come from here if set (the primary's pg_wal), else from what was written.
+  wal::WalWriter* source = nullptr;   // Reads come from here if set (the primary's pg_wal), else from what was written.
   Lsn gone_below{};              // Segments below are missing.
   std::vector<std::byte> bytes;  // From begin on: what survives a power cut.
   std::vector<std::byte> state;  // The state file.
@@ -176,7 +176,7 @@ class World {
 
   std::string policy;
   Network network;
-  WalWriter wal{kLogBegin, kSegmentSize, kSystem};
+  wal::WalWriter wal{kLogBegin, kSegmentSize, kSystem};
   FakeDisk primary_disk{kLogBegin};
   FakePort primary_port{network, kPrimaryId};
   FakeUpstream upstream;

@@ -9,10 +9,10 @@
 
 #include "ack/level.h"
 #include "node/io.h"
-#include "tests/node/wal_writer.h"
 #include "tests/sim/random.h"
 #include "tests/sim/replica_disk.h"
 #include "tests/sim/trace.h"
+#include "wal/wal_writer.h"
 
 namespace slipstream::sim {
 
@@ -113,7 +113,7 @@ class Postgres {
 
   Common common_;
   Random random_;
-  node::WalWriter wal_{kOrigin, kSegmentSize, kSystem};
+  wal::WalWriter wal_{kOrigin, kSegmentSize, kSystem};
   std::vector<std::pair<Lsn, Lsn>> records_;  // (end, begin), complete ones.
   Lsn flushed_end_ = kOrigin;
   Lsn confirmed_end_ = kOrigin;

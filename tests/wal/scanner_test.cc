@@ -6,8 +6,8 @@
 #include <random>
 #include <vector>
 
-#include "tests/node/wal_writer.h"
 #include "wal/recovery.h"
+#include "wal/wal_writer.h"
 
 namespace slipstream::wal {
 namespace {
@@ -16,7 +16,7 @@ constexpr ByteCount kSegment{1u << 20};
 constexpr SystemId kSystem{77};
 
 struct Sample {
-  node::WalWriter writer{Lsn{3u << 20}, kSegment, kSystem};
+  wal::WalWriter writer{Lsn{3u << 20}, kSegment, kSystem};
   std::vector<Lsn> ends;
 };
 
@@ -106,7 +106,7 @@ TEST(Scanner, AFlippedBitNeverLetsTheRecordThatHasItCount) {
 
 TEST(Scanner, RefusesARecycledSegmentsOldPages) {
   Sample fresh = sample(5, 30);
-  node::WalWriter old(Lsn{1u << 20}, kSegment, kSystem);
+  wal::WalWriter old(Lsn{1u << 20}, kSegment, kSystem);
   while (old.end().value < (1u << 20) + 400000) old.record(200);
   std::vector<std::byte> bytes(all(fresh).begin(), all(fresh).end());
   const auto stale = old.at({old.begin() + ByteCount{bytes.size()}, old.end()});
@@ -137,7 +137,7 @@ TEST(Scanner, GoesOnAtARecordAfterARestart) {
 }
 
 TEST(Scanner, SkipsAContinuationAtThePageItStartsWith) {
-  node::WalWriter writer(Lsn{3u << 20}, kSegment, kSystem);
+  wal::WalWriter writer(Lsn{3u << 20}, kSegment, kSystem);
   writer.record(20000);
   const Lsn last = writer.record(100);
   Scanner scanner = scanner_at(writer.begin() + ByteCount{kPageBytes});

@@ -1,0 +1,134 @@
+#include "app/bench/two_sides.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+namespace slipstream::app::bench {
+namespace {
+
+// A process of this program whose standard output is ours to read.
+class Side {
+ public:
+  explicit Side(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"slipstream", "bench"});
+    std::vector<char*> argv;
+    for (std::string& each : arguments) argv.push_back(each.data());
+    argv.push_back(nullptr);
+    int ends[2] = {-1, -1};
+    if (pipe2(ends, O_CLOEXEC) != 0) return;
+    output_ = ends[0];
+    child_ = fork();
+    if (child_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGTERM);
+      dup2(ends[1], STDOUT_FILENO);
+      execv("/proc/self/exe", argv.data());
+      _exit(127);
+    }
+    ::close(ends[1]);
+  }
+  ~Side() {
+    if (child_ > 0) finish(SIGKILL);
+    if (output_ >= 0) ::close(output_);
+  }
+  Side(const Side&) = delete;
+  Side& operator=(const Side&) = delete;
+
+  // What it prints until it ends, of its own accord or by `signal`, and its exit code.
+  std::pair<std::string, int> finish(int signal = 0) {
+    if (child_ <= 0) return {"", 1};
+    if (signal != 0) kill(child_, signal);
+    std::string text;
+    char buffer[4096];
+    while (true) {
+      const ssize_t got = read(output_, buffer, sizeof buffer);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) break;
+      text.append(buffer, static_cast<std::size_t>(got));
+    }
+    int status = 0;
+    while (waitpid(child_, &status, 0) < 0 && errno == EINTR) {
+    }
+    child_ = -1;
+    return {text, WIFEXITED(status) ? WEXITSTATUS(status) : 128};
+  }
+
+ private:
+  int output_ = -1;
+  pid_t child_ = -1;
+};
+
+std::string config_text(const TwoSides& sides, bool primary, const std::filesystem::path& scratch,
+                        const std::filesystem::path& log) {
+  const char* name = primary ? "p" : "a";
+  std::string text = fmt::format(
+      "name = \"{}\"\nrole = \"{}\"\nsecurity = \"plaintext\"\n[runtime]\nidle = \"{}\"\nring = \"64MB\"\nhugepages = "
+      "\"off\"\nmemory_mb = 256\nfile_prefix = \"slipstream-bench-{}-{}\"\ncontrol_socket = \"{}\"\n",
+      name, primary ? "primary" : "replica", sides.idle, getpid(), name,
+      (scratch / (std::string(name) + ".sock")).string());
+  text += primary ? fmt::format(
+                        "[policy]\ncommit = \"ANY 1 (a)\"\n[primary]\nconninfo = \"generated WAL\"\nstate_directory = "
+                        "\"{}\"\n",
+                        (scratch / "p").string())
+                  : fmt::format("[replica]\ndirectory = \"{}\"\nlog_only = true\n", (log / "a").string());
+  text += fmt::format(
+      "[[port]]\nname = \"wire\"\nmtu = {}\naddress = \"10.77.0.{}\"\nvdev = \"net_memif0,role={},id=0,socket={},"
+      "socket-abstract=no,mac=02:00:00:00:0{}:02,rsize=11,bsize={}\"\n",
+      sides.mtu, primary ? 1 : 2, primary ? "server" : "client", (scratch / "memif.sock").string(), primary ? 1 : 2,
+      sides.mtu <= 1600 ? 2048 : 10240);
+  text += fmt::format("[[node]]\nname = \"p\"\nnumber = 1\nrole = \"primary\"\naddress = \"10.77.0.1\"\n{}",
+                      primary ? "" : "via = \"wire\"\n");
+  text +=
+      fmt::format("[[node]]\nname = \"a\"\nnumber = 2\naddress = \"10.77.0.2\"\n{}", primary ? "via = \"wire\"\n" : "");
+  return text;
+}
+
+Json parsed(const std::string& text) {
+  const Json json = Json::parse(text, nullptr, false);
+  return json.is_discarded() ? Json() : json;
+}
+
+}  // namespace
+
+std::expected<ScratchDirectory, Error> ScratchDirectory::make(const std::filesystem::path& parent) {
+  std::string path = (parent / "slipstream-bench-XXXXXX").string();
+  if (!mkdtemp(path.data()))
+    return std::unexpected(Error{ExitCode::kDirectory,
+                                 std::string("cannot make a directory in it: ") + std::strerror(errno), parent.string(),
+                                 "name another --directory"});
+  return ScratchDirectory(path);
+}
+
+ScratchDirectory::~ScratchDirectory() {
+  std::error_code ignored;
+  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+}
+
+std::expected<BothSaid, Error> run_two_sides(const TwoSides& sides) {
+  const auto scratch = ScratchDirectory::make("/tmp");
+  if (!scratch) return std::unexpected(scratch.error());
+  const auto log = ScratchDirectory::make(sides.directory);
+  if (!log) return std::unexpected(log.error());
+  const std::string primary = scratch->path() / "p.toml", replica = scratch->path() / "a.toml";
+  std::ofstream(primary) << config_text(sides, true, scratch->path(), log->path());
+  std::ofstream(replica) << config_text(sides, false, scratch->path(), log->path());
+  Side receiver({"receive", "-c", replica, "--sink", sides.sink});
+  std::vector<std::string> arguments = sides.sender;
+  arguments.insert(arguments.end(), {"-c", primary});
+  const auto [said, code] = Side(std::move(arguments)).finish();
+  const auto [heard, receiver_code] = receiver.finish(SIGTERM);
+  for (const int each : {code, receiver_code})
+    if (each != 0)
+      return std::unexpected(Error{static_cast<ExitCode>(each), "one side of the benchmark failed", "this host",
+                                   "its own message stands above"});
+  return BothSaid{parsed(said), parsed(heard)};
+}
+
+}  // namespace slipstream::app::bench
