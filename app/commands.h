@@ -31,7 +31,8 @@ struct InitStandbyArguments {
   std::string primary;        // conninfo of the primary
   std::string fallback_host;  // The standby streams from there while its feed is away; empty: from nowhere.
   std::uint16_t fallback_port = 5432;
-  std::string pgdata;  // of the standby to be made
+  std::string pgdata;         // of the standby to be made
+  bool keep_standby = false;  // It is there already; only the log is made.
   std::string slot = "slipstream";
   std::string user = "postgres";      // Who runs PostgreSQL's programs when we are root.
   int port = 0;                       // The standby's; 0: as copied.

@@ -87,6 +87,55 @@ std::expected<void, Error> configure_standby(const Config& config, const InitSta
   return {};
 }
 
+// A line of pg_controldata.
+std::string control_value(const std::string& control, const std::string& key) {
+  const auto at = control.find(key + ":");
+  if (at == std::string::npos) return "";
+  const auto begin = control.find_first_not_of(' ', at + key.size() + 1);
+  return control.substr(begin, control.find('\n', begin) - begin);
+}
+
+// From where a standby that is there already replays when it starts.
+std::expected<Lsn, Error> redo_of_standby(const InitStandbyArguments& arguments, const postgres::PrimaryFacts& facts) {
+  if (!std::filesystem::exists(std::filesystem::path(arguments.pgdata) / "standby.signal"))
+    return std::unexpected(directory_error(arguments.pgdata, "no standby that could be kept is here (standby.signal)",
+                                           "leave --keep-standby out to make one"));
+  const auto control =
+      output_of_program({postgres_program("pg_controldata", facts.server_version_num), "-D", arguments.pgdata},
+                        arguments.user, ExitCode::kDirectory);
+  if (!control) return std::unexpected(control.error());
+  if (const std::string system = control_value(*control, "Database system identifier");
+      system != std::to_string(facts.system.value))
+    return std::unexpected(directory_error(
+        arguments.pgdata,
+        fmt::format("this standby belongs to the cluster with system identifier {}, the primary's is {}", system,
+                    facts.system.value),
+        "name the right primary or the right standby"));
+  const auto redo = parse_lsn(control_value(*control, "Latest checkpoint's REDO location"));
+  if (!redo)
+    return std::unexpected(directory_error(arguments.pgdata, "pg_controldata says nothing of a REDO location",
+                                           "leave --keep-standby out and make the standby anew"));
+  return *redo;
+}
+
+// The log of a standby that is kept begins where that starts to replay, so the primary must still have that.
+std::expected<Lsn, Error> begin_for_standby(const InitStandbyArguments& arguments, const postgres::PrimaryFacts& facts,
+                                            postgres::SqlSession& session) {
+  const auto redo = redo_of_standby(arguments, facts);
+  if (!redo) return redo;
+  const wal::SegmentLayout layout(facts.segment_size);
+  const std::string name = layout.file_name(facts.timeline, layout.number_of(*redo)).substr(8);
+  const auto there = session.value(fmt::format(
+      "SELECT count(*) > 0 FROM pg_catalog.pg_ls_waldir() WHERE length(name) = 24 AND substr(name, 9) = '{}'", name));
+  if (!there) return std::unexpected(there.error());
+  if (*there != "t")
+    return std::unexpected(directory_error(
+        arguments.pgdata,
+        fmt::format("the standby replays from {} on, which the primary's pg_wal no longer has", to_string(*redo)),
+        "remove the standby's directory and leave --keep-standby out"));
+  return layout.segment_begin(*redo);
+}
+
 std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
   const auto config = load_config(arguments.config);
   if (!config) return std::unexpected(config.error());
@@ -113,11 +162,16 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
   const auto restart = postgres::ensure_slot(*session, postgres::joining_slot(arguments.slot, config->name));
   if (!restart) return std::unexpected(restart.error());
   const wal::SegmentLayout layout(facts->segment_size);
-  const Lsn log_begin = layout.segment_begin(*restart);
+  Lsn log_begin = layout.segment_begin(*restart);
+  if (arguments.keep_standby) {
+    const auto wanted = begin_for_standby(arguments, *facts, *session);
+    if (!wanted) return std::unexpected(wanted.error());
+    log_begin = std::min(log_begin, *wanted);
+  }
   std::fprintf(stderr, "replica %s: log from %s, system %llu\n", config->name.c_str(), to_string(log_begin).c_str(),
                static_cast<unsigned long long>(facts->system.value));
 
-  if (!config->replica.log_only) {
+  if (!config->replica.log_only && !arguments.keep_standby) {
     std::vector<std::string> command{postgres_program("pg_basebackup", facts->server_version_num),
                                      "-d",
                                      arguments.primary,
@@ -133,8 +187,9 @@ std::expected<void, Error> init_standby(const InitStandbyArguments& arguments) {
     ::setenv("PGOPTIONS", "-c client_min_messages=warning", 0);
     auto backup = run_program(command, arguments.user, ExitCode::kDatabase);
     if (!backup) return std::unexpected(backup.error());
-    if (auto done = configure_standby(*config, arguments); !done) return std::unexpected(done.error());
   }
+  if (!config->replica.log_only)
+    if (auto done = configure_standby(*config, arguments); !done) return std::unexpected(done.error());
 
   std::error_code problem;
   std::filesystem::create_directories(directory / "wal", problem);

@@ -45,6 +45,8 @@ void add_init_standby(CLI::App& app, InitStandbyArguments& arguments, int& code)
       ->required();
   init->add_option("-D,--pgdata", arguments.pgdata,
                    "Data directory to make for the standby (log_only replicas need none)");
+  init->add_flag("--keep-standby", arguments.keep_standby,
+                 "This replica's standby is there already and only its log was lost: no base backup");
   init->add_option(
           "--slot", arguments.slot,
           "primary.slot of the primary's configuration; SLOT_joining_NAME keeps WAL until this replica streams")

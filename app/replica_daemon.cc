@@ -104,8 +104,8 @@ class FedFromMemory : public node::Standby {
 class ReplicaControl {
  public:
   ReplicaControl(const Config& config, const ReplicaDirectory& directory, node::ReplicaNode& node, Mailbox& mailbox,
-                 const FileDisk& disk)
-      : config_(config), directory_(directory), node_(node), mailbox_(mailbox), disk_(disk) {}
+                 const FileDisk& disk, const postgres::FeedServer* feed)
+      : config_(config), directory_(directory), node_(node), mailbox_(mailbox), disk_(disk), feed_(feed) {}
 
   std::expected<Json, Error> answer(const Json& request) {
     const std::string command = request["command"];
@@ -123,6 +123,7 @@ class ReplicaControl {
 
   Json status() {
     Json out = status_json(mailbox_.call([&] { return node_.snapshot(now()); }));
+    if (feed_) out["replica"]["feed"] = feed_json(feed_->view());
     out["warnings"] = Json::array();
     if (!disk_.note().empty()) out["warnings"].push_back(disk_.note());
     if (const std::string problem = disk_.problem(); !problem.empty()) out["warnings"].push_back(problem);
@@ -203,6 +204,7 @@ class ReplicaControl {
   node::ReplicaNode& node_;
   Mailbox& mailbox_;
   const FileDisk& disk_;
+  const postgres::FeedServer* feed_;  // None for a log_only replica.
 };
 
 // A ledger of a segment that recovery does not find whole goes before its bytes are written again. It says that
@@ -225,17 +227,26 @@ CompleteLog complete_log(const node::ReplicaNode& node) {
   return {{view.log_begin, std::max(view.log_begin, view.durable_end)}, view.timeline};
 }
 
-// Once a second: segments that neither the standby nor a reader nor replica.keep wants are removed, but only below what
-// the state file already gives as the log's begin.
+// Where the log need not begin any earlier: what neither the standby nor a reader nor replica.keep wants may go. A
+// standby that is away tells at its next start what it needs, so all is kept for it up to replica.keep_max.
+Lsn unneeded_before(const ReplicaConfig& config, bool standby_known, Lsn fed_from, Lsn final_end) {
+  const std::uint64_t needed = standby_known ? std::min(fed_from, final_end).value : 0, end = final_end.value;
+  const std::uint64_t unneeded = needed > config.keep.value ? needed - config.keep.value : 0;
+  const std::uint64_t most = config.keep_max.value;
+  return Lsn{std::max(unneeded, most != 0 && end > most ? end - most : 0)};
+}
+
+// Once a second: segments that are not needed are removed, but only below what the state file already gives as the
+// log's begin.
 void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby,
                         node::ReplicaNode& node, Mailbox& mailbox) {
   auto* feed = dynamic_cast<postgres::FeedServer*>(&standby);
   const Lsn fed_from = feed ? feed->needed_from() : Lsn{UINT64_MAX};
   const Lsn begin = mailbox.call([&] {
     const node::ReplicaSelfView view = node.snapshot(dataplane::monotonic_now()).replica;
-    const std::uint64_t needed = std::min(fed_from, view.final_end).value, keep = config.replica.keep.value;
-    // A standby that is away: its next start tells what it needs.
-    if ((!feed || view.standby_connected) && needed > keep) node.raise_log_begin(Lsn{needed - keep});
+    const bool standby_known = !feed || view.standby_connected;
+    if (const Lsn begin_at = unneeded_before(config.replica, standby_known, fed_from, view.final_end); begin_at > Lsn{})
+      node.raise_log_begin(begin_at);
     return node.log_begin();
   });
   if (feed) feed->set_log_begin(begin);
@@ -286,7 +297,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   FedFromMemory fed(**standby, node, ring.span(), recent);
 
   Mailbox mailbox(wake);
-  ReplicaControl answers(config, *directory, node, mailbox, disk);
+  ReplicaControl answers(config, *directory, node, mailbox, disk, dynamic_cast<postgres::FeedServer*>(standby->get()));
   auto control =
       ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
   if (!control) return std::unexpected(control.error());
@@ -296,12 +307,16 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
 
   std::atomic<bool> loop_ended{false};
   std::thread keeper([&] {
+    std::string refused;
     StandbyMinder minder(
         {config.replica.standby_conninfo, config.replica.feed.socket_directory, config.replica.feed.port});
     while (!loop_ended) {
       for (int i = 0; i < 10 && !loop_ended; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
       if (loop_ended) return;
       keep_within_bounds(config, *directory, **standby, node, mailbox);
+      if (const auto* feed = dynamic_cast<postgres::FeedServer*>(standby->get()))
+        if (const std::string now_refused = feed->view().refused_start; now_refused != refused)
+          if (refused = now_refused; !refused.empty()) spdlog::warn("the standby needs older WAL: {}", refused);
       if (config.replica.log_only || config.replica.standby_conninfo.empty()) continue;
       if (const auto done = minder.look(standby_away(node, mailbox), std::chrono::steady_clock::now()))
         spdlog::info("{}", *done);

@@ -164,6 +164,24 @@ std::string primary_table(const Json& view) {
   return out;
 }
 
+std::string standby_line(const Json& view) {
+  if (view.value("log_only", false)) return "none (log_only)";
+  if (view.value("standby_connected", false)) return "connected";
+  if (!view.contains("feed") || text(view["feed"], "state") != "needs_older_wal") return "not connected";
+  return fmt::format("needs older WAL than this log has: {}\n           to do: {}\n          ",
+                     text(view["feed"], "reason"), text(view["feed"], "remedy"));
+}
+
+std::string readers_lines(const Json& view) {
+  std::string out;
+  if (!view.contains("feed")) return out;
+  for (const Json& reader : view["feed"]["readers"])
+    if (!reader.value("standby", false))
+      out += fmt::format("reader     {}   sent {}   flushed {}\n", text(reader, "application_name"),
+                         text(reader, "sent_end"), text(reader, "flush"));
+  return out;
+}
+
 std::string replica_table(const Json& view) {
   std::string out = fmt::format("state      {}{}\nepoch      held {}   promised {}{}   timeline {}   system {}\n",
                                 text(view, "state"), text(view, "reason").empty() ? "" : ": " + text(view, "reason"),
@@ -172,11 +190,9 @@ std::string replica_table(const Json& view) {
                                 view.value("timeline", 0), text(view, "system"));
   out += fmt::format("log        begins {}   received {}   durable {}   final {}\n", text(view, "log_begin"),
                      text(view, "received_end"), text(view, "durable_end"), text(view, "final_end"));
-  out += fmt::format("standby    {}   fed {}   applied {}\n",
-                     view.value("log_only", false)            ? "none (log_only)"
-                     : view.value("standby_connected", false) ? "connected"
-                                                              : "not connected",
-                     text(view, "fed_end"), text(view, "applied_end"));
+  out += fmt::format("standby    {}   fed {}   applied {}\n", standby_line(view), text(view, "fed_end"),
+                     text(view, "applied_end"));
+  out += readers_lines(view);
   out += fmt::format("policy     {}\n", text(view, "policy").empty() ? "not known yet" : text(view, "policy"));
   out += marks_lines(view, "this replica");
   if (view.value("split_brain_possible", false))
@@ -187,6 +203,31 @@ std::string replica_table(const Json& view) {
 }
 
 }  // namespace
+
+Json feed_json(const postgres::FeedView& view) {
+  Json readers = Json::array();
+  bool streaming = false;
+  for (const auto& reader : view.readers) {
+    streaming = streaming || reader.standby;
+    const postgres::StandbyStatus said = reader.status.value_or(postgres::StandbyStatus{});
+    readers.push_back({{"application_name", reader.application_name},
+                       {"standby", reader.standby},
+                       {"start", to_string(reader.start)},
+                       {"sent_end", to_string(reader.sent_end)},
+                       {"write", to_string(said.write)},
+                       {"flush", to_string(said.flush)},
+                       {"apply", to_string(said.apply)}});
+  }
+  const bool refused = !streaming && !view.refused_start.empty();
+  return {{"state", streaming ? "streaming"
+                    : refused ? "needs_older_wal"
+                              : "away"},
+          {"reason", refused ? view.refused_start : ""},
+          {"remedy", refused ? "give the standby a restore_command that has the earlier WAL (another replica's log: "
+                               "slipstream restore), or make replica and standby anew with slipstream init-standby"
+                             : ""},
+          {"readers", readers}};
+}
 
 Json status_json(const node::Snapshot& snapshot) {
   Json out{{"name", snapshot.name}, {"role", snapshot.role}};

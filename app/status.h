@@ -6,11 +6,16 @@
 
 #include "app/control.h"
 #include "node/snapshot.h"
+#include "postgres/feed.h"
 
 namespace slipstream::app {
 
 // A node's Snapshot as `status --json` prints it. Positions are texts in PostgreSQL's spelling, times are microseconds.
 Json status_json(const node::Snapshot& snapshot);
+
+// Who reads from a replica's feed, and how its standby fares: state "streaming", "away", or "needs_older_wal" with
+// reason and remedy (it asked for what this log no longer has).
+Json feed_json(const postgres::FeedView& view);
 
 // The same for people: a few aligned lines.
 std::string status_table(const Json& status);

@@ -135,9 +135,10 @@ void FeedSession::stop_on(FeedRead problem, TimelineId timeline) {
   const auto& layout = context_.source->layout();
   const std::string name = layout.file_name(timeline, layout.number_of(sent_end_));
   if (problem == FeedRead::kMissing) {
-    refused_start_ = fmt::format("{} asked for {}, but this log begins at {}",
-                                 application_name_.empty() ? "a reader" : application_name_, to_string(sent_end_),
-                                 to_string(context_.source->log_begin()));
+    if (!is_a_tool(application_name_))
+      refused_start_ = fmt::format("{} asked for {}, but this log begins at {}",
+                                   application_name_.empty() ? "a reader" : application_name_, to_string(sent_end_),
+                                   to_string(context_.source->log_begin()));
     return answer(FeedError{
         "58P01", fmt::format("requested WAL segment {} has already been removed", name),
         fmt::format("This replica's log begins at {}.", to_string(context_.source->log_begin())),

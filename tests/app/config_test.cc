@@ -72,6 +72,13 @@ TEST(Config, NamesAnUnknownKeyWithItsPlaceAndTheNearestOne) {
   expect_error(kPrimary + "adress = \"10.0.0.4\"\n", {"node.adress", "\"address\""});
 }
 
+TEST(Config, ALogIsNotBoundedBelowWhatIsKeptAtLeast) {
+  const std::string replica =
+      "name = \"a\"\nrole = \"replica\"\nsecurity = \"plaintext\"\n[replica]\ndirectory = \"/tmp/a\"\nlog_only = "
+      "true\nkeep = \"2GB\"\nkeep_max = \"1GB\"\n";
+  expect_error(replica + kPrimary.substr(kPrimary.find("[[port]]")), {"keep_max is less than", "at most"});
+}
+
 TEST(Config, NamesAMistypedValueWithItsPlace) {
   expect_error(replaced(kPrimary, "number = 2", "number = \"2\""), {"p.toml:20:", "node.number", "whole number"});
   expect_error(replaced(kPrimary, "10.0.0.2", "10.0.0.256"), {"10.0.0.256", "no IPv4 address"});

@@ -36,5 +36,34 @@ TEST(Status, CommitsThatWaitAreShownWithSinceWhenAndWhy) {
       << table;
 }
 
+TEST(Status, AFeedsStandbyStreamsIsAwayOrNeedsOlderWal) {
+  postgres::FeedView view;
+  EXPECT_EQ(feed_json(view)["state"], "away");
+  view.refused_start = "b asked for 0/100000, but this log begins at 0/300000";
+  EXPECT_EQ(feed_json(view)["state"], "needs_older_wal");
+  EXPECT_EQ(feed_json(view)["reason"], view.refused_start);
+  view.readers.push_back({"pg_receivewal", false, Lsn{0x300000}, Lsn{0x400000}, {}});
+  EXPECT_EQ(feed_json(view)["state"], "needs_older_wal");
+  view.readers.push_back({"b", true, Lsn{0x300000}, Lsn{0x400000}, postgres::StandbyStatus{Lsn{3}, Lsn{2}, Lsn{1}}});
+  const Json json = feed_json(view);
+  EXPECT_EQ(json["state"], "streaming");
+  EXPECT_EQ(json["reason"], "");
+  EXPECT_EQ(json["readers"][1]["flush"], "0/2");
+}
+
+TEST(Status, AStandbyThatNeedsOlderWalIsShownWithTheRemedy) {
+  node::Snapshot snapshot;
+  snapshot.name = "b", snapshot.role = "replica";
+  snapshot.replica.state = "receiving";
+  Json status = status_json(snapshot);
+  EXPECT_NE(status_table(status).find("standby    not connected"), std::string::npos);
+  postgres::FeedView view;
+  view.refused_start = "b asked for 0/100000, but this log begins at 0/300000";
+  status["replica"]["feed"] = feed_json(view);
+  const std::string table = status_table(status);
+  EXPECT_NE(table.find("needs older WAL than this log has: b asked for 0/100000"), std::string::npos) << table;
+  EXPECT_NE(table.find("to do: give the standby a restore_command"), std::string::npos) << table;
+}
+
 }  // namespace
 }  // namespace slipstream::app

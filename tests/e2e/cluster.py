@@ -182,11 +182,12 @@ class Cluster:
     """One primary and its replicas, each with a daemon, each replica with a standby."""
 
     def __init__(self, directory=None, policy="ANY 1 (a, b)", level="on", replicas=("a", "b"), faults=None, settings=None, wal_segsize=16,
-                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None):
+                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None, keep_max=None):
         self.dir = Path(directory or tempfile.mkdtemp(prefix="slip-"))
         self.policy, self.level, self.names, self.faults = policy, level, list(replicas), faults
         self.ring, self.hugepages, self.idle, self.log_only = ring, hugepages, idle, set(log_only)
-        self.wal_segsize, self.base_port, self.keep = wal_segsize, base_port, keep
+        self.wal_segsize, self.base_port = wal_segsize, base_port
+        self.keep, self.keep_max = keep or {}, keep_max or {}  # Sizes by the replica's name.
         self.sockets = self.dir / "s"
         self.daemons, self.clients = {}, []
         for path in (self.dir, self.sockets):
@@ -242,8 +243,9 @@ class Cluster:
         else:
             standby = "" if name in self.log_only else f'standby_conninfo = "{self.standbys[name].conninfo}"\n'
             text += f'\n[replica]\ndirectory = "{self.dir}/replica_{name}"\n{standby}'
-            if self.keep:
-                text += f'keep = "{self.keep}"\n'
+            for key, sizes in (("keep", self.keep), ("keep_max", self.keep_max)):
+                if name in sizes:
+                    text += f'{key} = "{sizes[name]}"\n'
             if name in self.log_only:
                 text += "log_only = true\n"
             else:

@@ -391,7 +391,7 @@ def play_matrix(rounds, cells=()):
     policy = random.choice(("ANY 1 (a, b)", "FIRST 1 (a, b)"))
     timeouts = {"wal_sender_timeout": "3s", "wal_receiver_timeout": "3s"}  # So that some stalls are longer, some shorter.
     # Nothing is removed from the logs: that would make room on a full disk.
-    with Cluster(policy=policy, wal_segsize=1, keep="8GB", settings={**timeouts, "wal_keep_size": "2GB", "max_wal_size": "64MB"}) as cluster:
+    with Cluster(policy=policy, wal_segsize=1, keep={"a": "8GB", "b": "8GB"}, settings={**timeouts, "wal_keep_size": "2GB", "max_wal_size": "64MB"}) as cluster:
         small_disk = has_small_disks(cluster.dir / "replica_a")
         cluster.start()
         cluster.primary.sql("CREATE EXTENSION amcheck")

@@ -177,7 +177,7 @@ def torn_tail(cluster, end):
 
 @scenario
 def a_replica_keeps_what_is_needed_and_no_more():
-    with Cluster(replicas=("a",), policy="ANY 1 (a)", wal_segsize=1, keep="3MB") as cluster:
+    with Cluster(replicas=("a",), policy="ANY 1 (a)", wal_segsize=1, keep={"a": "3MB"}) as cluster:
         cluster.start()
         begin = parse_lsn(cluster.status("a")["replica"]["log_begin"])
         cluster.standbys["a"].stop()
