@@ -14,6 +14,7 @@ void Network::send(NodeId from, NodeId to, Wire bytes) {
   EXPECT_EQ(protocol::decode(bytes, frame), protocol::Verdict::kAccepted);
   if (seen) seen(from, to, frame);
   if (drop && drop(from, to, frame)) return;
+  if (carried) carried(from, to, bytes);
   queues_[to].push_back(std::move(bytes));
 }
 

@@ -32,7 +32,10 @@ class Network {
   std::function<bool(NodeId from, NodeId to, const protocol::Frame&)> drop;
   std::function<void(NodeId from, NodeId to, const protocol::Frame&)> seen;
 
+  std::function<void(NodeId from, NodeId to, const Wire&)> carried;  // What was not dropped.
+
   void send(NodeId from, NodeId to, Wire bytes);
+  void inject(NodeId to, Wire bytes) { queues_[to].push_back(std::move(bytes)); }
   std::vector<Wire> take(NodeId to) { return std::exchange(queues_[to], {}); }
 
  private:
@@ -70,11 +73,11 @@ class FakeDisk : public Disk {
   void crash(const std::function<bool()>& happened = [] { return false; });
 
   bool hold_writes = false, hold_persists = false, no_space = false;
-  int persists_let_through = 0;  // That many complete although held.
-  wal::WalWriter* source = nullptr;   // Reads come from here if set (the primary's pg_wal), else from what was written.
-  Lsn gone_below{};              // Segments below are missing.
-  std::vector<std::byte> bytes;  // From begin on: what survives a power cut.
-  std::vector<std::byte> state;  // The state file.
+  int persists_let_through = 0;      // That many complete although held.
+  wal::WalWriter* source = nullptr;  // Reads come from here if set (the primary's pg_wal), else from what was written.
+  Lsn gone_below{};                  // Segments below are missing.
+  std::vector<std::byte> bytes;      // From begin on: what survives a power cut.
+  std::vector<std::byte> state;      // The state file.
   std::map<std::uint32_t, std::string> histories;
   std::uint64_t persists = 0;
   Lsn begin() const { return begin_; }
