@@ -64,9 +64,10 @@ void read_replica(TomlReader& reader, ReplicaConfig& out) {
   reader.flag("log_only", out.log_only);
   reader.size("keep", out.keep);
   if (reader.has("keep_max")) reader.size("keep_max", out.keep_max);
-  if (out.keep_max.value != 0 && out.keep_max < out.keep)
-    reader.fail("keep_max", "replica.keep_max is less than replica.keep",
-                "keep is what is kept at least, keep_max at most (default: no bound)");
+  if (out.keep_max.value != 0 && out.keep_max.value / 2 < out.keep.value)
+    reader.fail("keep_max", "replica.keep_max is less than twice replica.keep",
+                "keep is what is kept also behind the standby, keep_max the size at which the replica takes no more "
+                "(default: no bound)");
   const bool feed = reader.table("feed", [&](TomlReader& sub) { read_feed(sub, out.feed); });
   if (!feed && !out.log_only)
     reader.fail("feed", "a replica with a standby needs [replica.feed]", "add it, or set log_only = true");

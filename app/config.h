@@ -64,7 +64,7 @@ struct ReplicaConfig {
   std::string standby_conninfo;            // The standby beside it: promotion asks it to promote.
   bool log_only = false;                   // Keeps the log, has no standby.
   ByteCount keep{std::uint64_t{1} << 30};  // WAL kept at least, beyond what the standby needs.
-  ByteCount keep_max{};                    // WAL kept at most, whoever still needs older; 0: no bound.
+  ByteCount keep_max{};                    // The log takes no more at this size; 0: no bound.
   FeedConfig feed;
 };
 

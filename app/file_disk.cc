@@ -98,7 +98,14 @@ std::optional<node::DiskDone> FileDisk::next_from_archive() {
 
 bool FileDisk::submit_write(const node::WriteOp& op) {
   CHECK(writer_.has_value());
-  return writer_->submit(op.id, op.at, op.bytes);
+  at_limit_ = op.at + ByteCount{op.bytes.size()} > Lsn{write_limit_};
+  if (!at_limit_) return writer_->submit(op.id, op.at, op.bytes);
+  beyond_limit_.push_back(op.id);
+  return true;
+}
+
+void FileDisk::set_write_limit(Lsn limit) {
+  if (write_limit_.exchange(limit.value) != limit.value) at_limit_ = false;  // Whoever was refused tries again.
 }
 
 void FileDisk::queue(Slow&& slow) {
@@ -141,11 +148,16 @@ bool FileDisk::keep(const Slow& slow) {
 }
 
 std::string FileDisk::problem() const {
-  return waits_for_room_ ? fmt::format(
-                               "the disk is full: {} cannot be written; no change of session, policy or term is "
-                               "completed until there is room",
-                               options_.state_path.string())
-                         : "";
+  if (waits_for_room_)
+    return fmt::format(
+        "the disk is full: {} cannot be written; no change of session, policy or term is completed until there is room",
+        options_.state_path.string());
+  if (at_limit_)
+    return fmt::format(
+        "the log is at replica.keep_max and ends before {}: start the standby, so that older WAL can go, or raise the "
+        "bound; nothing more is acknowledged until then",
+        to_string(Lsn{write_limit_}));
+  return "";
 }
 
 void FileDisk::slow_thread() {
@@ -196,6 +208,8 @@ std::size_t FileDisk::complete(std::span<node::DiskDone> done) {
     if (!failed) break;
     add(*failed);
   }
+  for (; !beyond_limit_.empty() && count < done.size(); beyond_limit_.pop_front())
+    done[count++] = {beyond_limit_.front(), node::DiskStatus::kNoSpace};
   while (writer_ && count < done.size()) {
     const auto failed = writer_->next_failed();
     if (!failed) break;

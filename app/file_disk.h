@@ -41,7 +41,10 @@ class FileDisk : public node::Disk {
 
   void register_memory(std::span<const std::span<std::byte>> regions) { ring_.register_memory(regions); }
   const std::string& note() const { return ring_.note(); }
-  std::string problem() const;  // Why nothing can be persisted just now; empty if it can. From any thread.
+  std::string problem() const;  // Why something cannot be written just now; empty if all can. From any thread.
+  // Where the log must end for now: a write beyond ends in kNoSpace, as on a full disk. A segment's begin. From any
+  // thread.
+  void set_write_limit(Lsn limit);
   int wake_fd() const { return ring_.event_fd(); }  // Readable when a read or write has ended; -1: nothing tells.
   bool tell(bool on) { return ring_.tell(on); }     // Whether it does (IoRing).
 
@@ -72,14 +75,17 @@ class FileDisk : public node::Disk {
   wal::io::SegmentReader reader_;
   std::optional<wal::io::SegmentWriter> writer_;
   std::optional<Archive> archive_;
-  std::deque<node::ReadOp> bulk_reads_;  // Under way, while there is an archive.
-  std::deque<node::ReadOp> awaited_;     // From the archive.
+  std::deque<std::uint32_t> beyond_limit_;  // Writes that ended so.
+  std::deque<node::ReadOp> bulk_reads_;     // Under way, while there is an archive.
+  std::deque<node::ReadOp> awaited_;        // From the archive.
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Slow> queue_;  // Guarded by mutex_.
   std::deque<Slow> done_;   // Guarded by mutex_.
   std::atomic<bool> any_done_{false};
   std::atomic<bool> waits_for_room_{false};
+  std::atomic<std::uint64_t> write_limit_{UINT64_MAX};
+  std::atomic<bool> at_limit_{false};
   bool stop_ = false;
   std::thread thread_;
 };

@@ -228,27 +228,37 @@ CompleteLog complete_log(const node::ReplicaNode& node) {
 }
 
 // Where the log need not begin any earlier: what neither the standby nor a reader nor replica.keep wants may go. A
-// standby that is away tells at its next start what it needs, so all is kept for it up to replica.keep_max.
+// standby that is away tells at its next start what it needs, so all is kept for it.
 Lsn unneeded_before(const ReplicaConfig& config, bool standby_known, Lsn fed_from, Lsn final_end) {
-  const std::uint64_t needed = standby_known ? std::min(fed_from, final_end).value : 0, end = final_end.value;
-  const std::uint64_t unneeded = needed > config.keep.value ? needed - config.keep.value : 0;
-  const std::uint64_t most = config.keep_max.value;
-  return Lsn{std::max(unneeded, most != 0 && end > most ? end - most : 0)};
+  const std::uint64_t needed = standby_known ? std::min(fed_from, final_end).value : 0;
+  return Lsn{needed > config.keep.value ? needed - config.keep.value : 0};
+}
+
+// Where the log must end for now (replica.keep_max), a segment's begin. One segment is added, since the log begins at
+// one: a standby that follows can always free what is needed to go on. No bound while its promise is kept for a
+// candidate: a fence ends when all that was received is durable, and nothing more comes.
+Lsn write_limit(const ReplicaConfig& config, const wal::SegmentLayout& layout, const node::ReplicaSelfView& view) {
+  if (config.keep_max.value == 0 || !view.promised_to.empty()) return Lsn{UINT64_MAX};
+  const ByteCount segment = layout.segment_size();
+  return align_up(view.log_begin + config.keep_max + segment, segment.value);
 }
 
 // Once a second: segments that are not needed are removed, but only below what the state file already gives as the
-// log's begin.
+// log's begin, and that gives the bound of its end.
 void keep_within_bounds(const Config& config, const ReplicaDirectory& directory, node::Standby& standby,
-                        node::ReplicaNode& node, Mailbox& mailbox) {
+                        node::ReplicaNode& node, Mailbox& mailbox, FileDisk& disk) {
   auto* feed = dynamic_cast<postgres::FeedServer*>(&standby);
   const Lsn fed_from = feed ? feed->needed_from() : Lsn{UINT64_MAX};
+  node::ReplicaSelfView view;
   const Lsn begin = mailbox.call([&] {
-    const node::ReplicaSelfView view = node.snapshot(dataplane::monotonic_now()).replica;
+    view = node.snapshot(dataplane::monotonic_now()).replica;
     const bool standby_known = !feed || view.standby_connected;
     if (const Lsn begin_at = unneeded_before(config.replica, standby_known, fed_from, view.final_end); begin_at > Lsn{})
       node.raise_log_begin(begin_at);
     return node.log_begin();
   });
+  view.log_begin = begin;
+  disk.set_write_limit(write_limit(config.replica, directory.layout(), view));
   if (feed) feed->set_log_begin(begin);
   wal::io::remove_segments_before(directory.wal(), directory.layout(), begin);
 }
@@ -294,6 +304,8 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   options.log_only = config.replica.log_only;
   node::ReplicaNode node(options, directory->state, directory->recovered, ring.span(), compare.span(),
                          dataplane::monotonic_now());
+  disk.set_write_limit(
+      write_limit(config.replica, directory->layout(), node.snapshot(dataplane::monotonic_now()).replica));
   FedFromMemory fed(**standby, node, ring.span(), recent);
 
   Mailbox mailbox(wake);
@@ -313,7 +325,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
     while (!loop_ended) {
       for (int i = 0; i < 10 && !loop_ended; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
       if (loop_ended) return;
-      keep_within_bounds(config, *directory, **standby, node, mailbox);
+      keep_within_bounds(config, *directory, **standby, node, mailbox, disk);
       if (const auto* feed = dynamic_cast<postgres::FeedServer*>(standby->get()))
         if (const std::string now_refused = feed->view().refused_start; now_refused != refused)
           if (refused = now_refused; !refused.empty()) spdlog::warn("the standby needs older WAL: {}", refused);

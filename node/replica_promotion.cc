@@ -126,7 +126,9 @@ Snapshot ReplicaNode::snapshot(Instant) const {
   else if (!s.promise.candidate.empty())
     view.state = "fenced";
   else if (n.log.no_space())
-    view.state = "no_space", view.reason = "the disk is full: nothing more is acknowledged until there is room";
+    view.state = "no_space",
+    view.reason =
+        "no room: the disk is full, or replica.keep_max is reached; nothing more is acknowledged until there is";
   else if (n.phase == Impl::Phase::kActive)
     view.state = "receiving";
   else if (!n.refused_reason.empty())

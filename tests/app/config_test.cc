@@ -72,11 +72,11 @@ TEST(Config, NamesAnUnknownKeyWithItsPlaceAndTheNearestOne) {
   expect_error(kPrimary + "adress = \"10.0.0.4\"\n", {"node.adress", "\"address\""});
 }
 
-TEST(Config, ALogIsNotBoundedBelowWhatIsKeptAtLeast) {
+TEST(Config, ALogHasRoomForTwiceWhatIsKeptAtLeast) {
   const std::string replica =
       "name = \"a\"\nrole = \"replica\"\nsecurity = \"plaintext\"\n[replica]\ndirectory = \"/tmp/a\"\nlog_only = "
-      "true\nkeep = \"2GB\"\nkeep_max = \"1GB\"\n";
-  expect_error(replica + kPrimary.substr(kPrimary.find("[[port]]")), {"keep_max is less than", "at most"});
+      "true\nkeep = \"2GB\"\nkeep_max = \"3GB\"\n";
+  expect_error(replica + kPrimary.substr(kPrimary.find("[[port]]")), {"keep_max is less than twice", "takes no more"});
 }
 
 TEST(Config, NamesAMistypedValueWithItsPlace) {

@@ -7,7 +7,7 @@ import time
 
 from cluster import PG_BIN, PG_USER, SLIPSTREAM, Cluster, IdLoad, Postgres, Process, parse_lsn, run, wait_for
 from scenario import Commit, check, identical, refusal, refused, scenario
-from scenarios_replica_log import MB, segment_at, write_wal
+from scenarios_replica_log import MB, write_wal
 
 
 def feed(cluster, name):
@@ -74,15 +74,22 @@ def a_feed_serves_all_who_ask():
 
 @scenario
 def a_feed_is_asked_for_wal_that_is_gone():
-    """replica.keep_max bounds the log while the standby is away; what is then missing is named with its remedy, and the remedy works."""
-    with Cluster(wal_segsize=1, keep={"a": "1MB"}, keep_max={"a": "3MB"}) as cluster:
+    """A standby comes back from an older copy of itself: what it needs is named with its remedy, and the remedy works."""
+    with Cluster(wal_segsize=1, keep={"a": "1MB"}) as cluster:
         cluster.start()
         standby = cluster.standbys["a"]
+        older = cluster.dir / "older"
         standby.stop()
-        write_wal(cluster, 9)
-        kept = wait_for("a's log to shrink", lambda: (v := cluster.status("a")["replica"]) and 0 < parse_lsn(v["final_end"]) - parse_lsn(v["log_begin"]) <= 5 * MB and v, 20)
-        wait_for("its segments to go", lambda: cluster.log_files("a")[0] == segment_at(cluster, "a", parse_lsn(cluster.status("a")["replica"]["log_begin"]))[0], 10)
-        check(feed(cluster, "a")["state"] == "away", f"the log begins at {kept['log_begin']} and ends at {kept['final_end']}")
+        run("cp", "-a", standby.data, older)
+        first_files = cluster.log_files("a")[:3]
+        standby.start()
+        write_wal(cluster, 6)
+        cluster.wait_replayed(cluster.flush_position())
+        wait_for("a's log to shrink", lambda: not any(path.exists() for path in first_files), 20)
+        standby.stop()
+        shutil.rmtree(standby.data)
+        older.rename(standby.data)
+        wait_for("the feed to be left", lambda: feed(cluster, "a")["state"] == "away", 10)
         standby.start(wait=False)
         said = wait_for("the state to be named", lambda: (f := feed(cluster, "a")) and f["state"] == "needs_older_wal" and f, 30)
         check(said["reason"].startswith("a asked for") and "this log begins at" in said["reason"] and "slipstream restore" in said["remedy"], f"status: {said}")
@@ -97,6 +104,37 @@ def a_feed_is_asked_for_wal_that_is_gone():
         wait_for("the standby to stream", lambda: feed(cluster, "a")["state"] == "streaming", 30)
         check(not feed(cluster, "a")["reason"], "by the other replica's log it caught up, and streams again")
         check(cluster.primary.dump_hash() == standby.dump_hash(), "it equals the primary")
+
+
+@scenario
+def a_bounded_log_takes_no_more():
+    """Its standby is away: at replica.keep_max the replica forgets nothing, says so and acknowledges no more, until the standby is back."""
+    with Cluster(policy="ANY 1 (a, b)", wal_segsize=1, keep={"a": "1MB"}, keep_max={"a": "3MB"}) as cluster:
+        cluster.start()
+        standby = cluster.standbys["a"]
+        standby.stop()
+        begin = cluster.status("a")["replica"]["log_begin"]
+        write_wal(cluster, 9)
+        said = wait_for("the bound to be reached", lambda: (s := cluster.status("a")) and s["replica"]["state"] == "no_space" and s["warnings"] and s, 20)
+        check("replica.keep_max is reached" in said["replica"]["reason"] and "start the standby" in said["warnings"][-1], f"status: {said['warnings']}")
+        log = cluster.log_files("a")
+        check(said["replica"]["log_begin"] == begin and len(log) <= 7, f"nothing is forgotten, and {len(log)} segments is all there is")
+        check(Commit(cluster).returned(10), "commits go on by the other replica")
+        cluster.daemons["a"].stop()
+        cluster.start_daemon("a")
+        wait_for("the bound to stand after a restart", lambda: (s := cluster.status("a")) and s["warnings"], 20)
+        check(cluster.log_files("a") == log, "its log is the same after a restart")
+        standby.start()
+        cluster.wait_replayed(cluster.flush_position(), timeout=60)
+        cluster.wait_streaming()
+        check(cluster.status("a")["warnings"] == [], "with the standby back it goes on")
+        wait_for("older WAL to go", lambda: parse_lsn(cluster.status("a")["replica"]["log_begin"]) > parse_lsn(begin), 20)
+        identical(cluster)
+        standby.stop()
+        write_wal(cluster, 9)
+        wait_for("the bound to be reached again", lambda: cluster.status("a")["replica"]["state"] == "no_space", 20)
+        run(SLIPSTREAM, "fence", "-c", cluster.config_path("a"), "--candidate", "b", "-o", cluster.dir / "a.evidence")
+        check(cluster.status("a")["replica"]["state"] == "fenced", "at the bound it can be fenced: what it received becomes durable")
 
 
 @scenario
