@@ -84,6 +84,12 @@ struct RestoreArguments {
   std::string destination;  // and its %p.
 };
 
+struct VerifyArguments {
+  std::string left, right;  // Places where a log is, as LogCopy::open() takes them.
+  bool bytes = false;       // Also where the ledgers agree.
+  bool json = false;
+};
+
 int run_command(const RunArguments& arguments);
 int config_check_command(const std::string& config, bool connect);
 int init_standby_command(const InitStandbyArguments& arguments);
@@ -93,6 +99,7 @@ int fence_command(const FenceArguments& arguments);
 int adopt_log_command(const AdoptLogArguments& arguments);
 int promote_command(const PromoteArguments& arguments);
 int restore_command(const RestoreArguments& arguments);
+int verify_command(const VerifyArguments& arguments);
 int bypass_command(const BypassArguments& arguments);
 int version_command();
 

@@ -196,6 +196,24 @@ CLI::App* add_restore(CLI::App& app, RestoreArguments& arguments, int& code) {
   return restore;
 }
 
+void add_verify(CLI::App& app, VerifyArguments& arguments, int& code) {
+  CLI::App* verify = app.add_subcommand("verify", "Compare two copies of a log, and point at the first difference");
+  verify->add_option("left", arguments.left, "A copy of the log")->required();
+  verify->add_option("right", arguments.right, "Another one")->required();
+  verify->add_flag("--bytes", arguments.bytes, "Read every byte, also where both have ledgers that say the same");
+  verify->add_flag("--json", arguments.json, "Print JSON");
+  verify->footer(
+      "A copy is: a configuration file (a replica's log; a primary's pg_wal and ledgers), a replica's directory, a "
+      "data\n"
+      "directory or its pg_wal, an archive, or ledgers alone (DIRECTORY/ledger of a replica or of a primary's\n"
+      "state_directory, copied from its host: 0.05 % of the log's size). Daemons and servers may run meanwhile.\n"
+      "Examples:\n"
+      "  slipstream verify /etc/slipstream/p1.toml /etc/slipstream/a.toml        both on this host\n"
+      "  rsync -a p1:/var/lib/slipstream/p1/ledger/ /tmp/p1 && slipstream verify /tmp/p1 /var/lib/slipstream/a\n"
+      "Exit codes: 0 all that both have is equal, 5 it is not, or there is nothing that both have.");
+  verify->callback([&] { code = verify_command(arguments); });
+}
+
 void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
   auto& [config, directory, rates, sizes, seconds, idle] = arguments.lag;
   CLI::App* lag =
@@ -314,6 +332,7 @@ int main_with(int argc, char** argv) {
   BypassArguments bypass;
   StatusArguments status;
   RestoreArguments restore;
+  VerifyArguments verify;
   BenchArguments bench;
   std::string config, directory;
   bool connect = false, check = false, json = false;
@@ -328,6 +347,7 @@ int main_with(int argc, char** argv) {
   add_bypass(app, bypass, code);
   add_bench(app, bench, code);
   const CLI::App* asked_to_restore = add_restore(app, restore, code);
+  add_verify(app, verify, code);
   app.add_subcommand("version", "Print the version")->callback([&] { code = version_command(); });
   if (const auto problem = unknown_command(app, argc, argv)) return report_error(*problem);
   try {
