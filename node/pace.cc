@@ -8,6 +8,8 @@ namespace {
 constexpr Duration kMeasured = milliseconds(200);
 constexpr double kBurstSeconds = 0.01;  // A thread that slept may be late by less than this.
 constexpr double kRise = 1.125, kFall = 0.75, kForget = 0.2, kForgetSlowly = 0.01;
+constexpr double kLearnt = 1.05;  // The quantile is known no better: where the steps stopped is chance.
+constexpr double kLearn = 0.005, kLearnSlowly = 0.0005;
 
 double in_seconds(Duration d) { return static_cast<double>(d.ns) / 1e9; }
 
@@ -24,8 +26,14 @@ void Pace::on_turn(Lsn log_end, bool open, Instant now) {
 }
 
 void Pace::on_commit(Duration took) {
-  took_sum_ns_ += static_cast<double>(took.ns);
+  const auto ns = static_cast<double>(took.ns);
+  took_sum_ns_ += ns;
   ++took_count_;
+  if (ns > kLearnt * long_ns_) ++long_count_;
+  if (long_ns_ == 0) long_ns_ = ns;
+  // A quantile is where steps up and down balance.
+  if (spent_ == 0 || found_ <= kLeast)
+    long_ns_ *= 1 + (spent_ == 0 ? kLearn : kLearnSlowly) * (ns > long_ns_ ? 1 - kLong : -kLong);
 }
 
 void Pace::spend(ByteCount bytes) {
@@ -42,7 +50,7 @@ void Pace::measure(Lsn log_end, Instant now) {
   growth_ = grown / in_seconds(now - measured_);
   adapt();
   measured_ = now, log_end_then_ = log_end;
-  spent_ = took_sum_ns_ = took_count_ = 0;
+  spent_ = took_sum_ns_ = took_count_ = long_count_ = 0;
 }
 
 void Pace::adapt() {
@@ -53,7 +61,7 @@ void Pace::adapt() {
   if (took > 0 && usual_ns_ == 0) usual_ns_ = took;
   if (took > 0 && (idle || found_ <= kLeast)) usual_ns_ += (idle ? kForget : kForgetSlowly) * (took - usual_ns_);
   if (idle) return;
-  const bool slowed = took > kSlower * usual_ns_;
+  const bool slowed = took > kSlower * usual_ns_ || long_count_ > kMoreLong * kLong * took_count_ + 1;
   found_ = std::clamp(found_ * (slowed ? kFall : kRise), kLeast, kMost);
 }
 

@@ -8,16 +8,19 @@
 namespace slipstream::node {
 
 // How fast WAL is read again for replicas that catch up, all together, so that commits which others acknowledge are not
-// slowed: a token bucket. Its rate is given, or found: commits tell how long they took; while that is hardly longer
-// than before the catch-up the rate rises by an eighth every 200 ms, otherwise it falls by a quarter (as congestion
-// control does: additive increase would take too long over three orders of magnitude).
+// slowed: a token bucket. Its rate is given, or found: commits tell how long they took; while their mean is hardly
+// longer than before the catch-up, and hardly more of them than before take long, the rate rises by an eighth every
+// 200 ms, otherwise it falls by a quarter (as congestion control does: additive increase would take too long over three
+// orders of magnitude). The mean alone does not tell: on a shared disk one commit in fifty waits behind a large write.
 // Guarantees: (1) Never less than twice what the log grows by, so that the gap closes. (2) Never less than kLeast. (3)
 // No limit while commits wait.
 class Pace {
  public:
   static constexpr double kLeast = 16 << 20;  // Bytes a second.
   static constexpr double kMost = 16.0 * (1ull << 30);
-  static constexpr double kSlower = 1.15;  // Times what commits took before: no longer "hardly".
+  static constexpr double kSlower = 1.08;   // Times what commits took before: no longer "hardly".
+  static constexpr double kLong = 0.1;      // This part of the commits takes "long" usually;
+  static constexpr double kMoreLong = 1.5;  // times that: no longer "hardly more".
 
   explicit Pace(std::optional<ByteCount> fixed_rate) : fixed_(fixed_rate) {}
 
@@ -45,10 +48,12 @@ class Pace {
   double spent_ = 0;
   double took_sum_ns_ = 0;
   double took_count_ = 0;
+  double long_count_ = 0;  // Of them, those that took clearly longer than long_ns_.
 
   double growth_ = 0;  // Of the log, bytes a second.
   double found_ = kLeast;
   double usual_ns_ = 0;  // A commit's way while nothing is read for catch-up; 0: not known.
+  double long_ns_ = 0;   // What kLong of the commits exceed meanwhile.
 };
 
 }  // namespace slipstream::node

@@ -81,6 +81,21 @@ TEST(Pace, FindsTheRateThatCommitsStand) {
   EXPECT_LT(found, 115e0 * kMB);
 }
 
+TEST(Pace, FindsTheRateAtWhichFewCommitsTakeLong) {
+  CatchingUp run(std::nullopt);
+  std::uint64_t commits = 0;
+  // Beyond 100 MB/s a third of the commits takes longer than usual; their mean rises by a tenth only.
+  const auto took = [&](double rate) {
+    const auto usual = microseconds(1000 + static_cast<std::int64_t>(++commits % 20));
+    return rate > 100e0 * kMB && commits % 3 == 0 ? usual + microseconds(300) : usual;
+  };
+  run.go(seconds(3), took, false);
+  run.go(seconds(20), took);
+  const double found = run.go(seconds(10), took);
+  EXPECT_GT(found, 70e0 * kMB);
+  EXPECT_LT(found, 115e0 * kMB);
+}
+
 TEST(Pace, GoesOnAtTheLeastRateWhateverItCosts) {
   CatchingUp run(std::nullopt);
   run.go(seconds(1), false);
