@@ -101,13 +101,15 @@ void read_port(TomlReader& reader, PortConfig& out) {
   reader.text("vdev", out.vdev);
   reader.text("pci", out.pci);
   reader.text("mac", out.mac);
+  reader.flag("kernel_udp", out.kernel_udp);
   read_number(reader, "mtu", 576, 9600, out.mtu);
   reader.required_text("address", out.address);
   reader.table("faults", [&](TomlReader& sub) { read_faults(sub, out.faults.emplace()); });
-  const int ways = !out.vdev.empty() + !out.pci.empty() + !out.mac.empty();
+  const int ways = !out.vdev.empty() + !out.pci.empty() + !out.mac.empty() + out.kernel_udp;
   if (ways != 1)
-    reader.fail("name", fmt::format("port \"{}\" must be named by exactly one of vdev, pci, mac", out.name),
-                "ports are never chosen by index; `dpdk-devbind.py --status` lists PCI addresses");
+    reader.fail("name", fmt::format("port \"{}\" must be named by exactly one of vdev, pci, mac, kernel_udp", out.name),
+                "devices are never chosen by index; `dpdk-devbind.py --status` lists PCI addresses; kernel_udp = true "
+                "needs no device");
   if (!out.address.empty() && !is_ipv4(out.address))
     reader.fail("address", fmt::format("\"{}\" is no IPv4 address", out.address));
 }

@@ -2,13 +2,25 @@
 
 #include <spdlog/spdlog.h>
 
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "dataplane/dpdk_port.h"
 #include "dataplane/eal.h"
 #include "dataplane/fault_port.h"
+#include "dataplane/routed_port.h"
+#include "dataplane/udp_port.h"
 
 namespace slipstream::app {
 
-std::expected<Network, Error> Network::open(const Config& config) {
+namespace {
+
+using Opened = std::expected<std::unique_ptr<dataplane::NetworkPort>, Error>;
+
+// Starts DPDK.
+Opened open_devices(const Config& config, const std::vector<dataplane::PeerConfig>& peers) {
   dataplane::EalOptions eal;
   eal.file_prefix = config.runtime.file_prefix;
   eal.hugepages = config.runtime.hugepages == "on"    ? dataplane::Hugepages::kOn
@@ -16,8 +28,8 @@ std::expected<Network, Error> Network::open(const Config& config) {
                                                       : dataplane::Hugepages::kAuto;
   eal.memory_mb = config.runtime.memory_mb;
   std::vector<dataplane::DeviceConfig> devices;
-  std::optional<FaultConfig> faults;
   for (const PortConfig& port : config.ports) {
+    if (port.kernel_udp) continue;
     if (!port.vdev.empty()) eal.vdevs.push_back(port.vdev);
     if (!port.pci.empty()) eal.pci.push_back(port.pci);
     const std::string device = !port.vdev.empty()  ? port.vdev.substr(0, port.vdev.find(','))
@@ -25,20 +37,61 @@ std::expected<Network, Error> Network::open(const Config& config) {
                                                    : port.mac;
     devices.push_back(
         {port.name, device, port.mtu, port.address, config.self().udp_port, config.runtime.idle != "spin"});
-    if (port.faults) faults = port.faults;
   }
   const auto started = dataplane::start_eal(eal);
   if (!started) return std::unexpected(started.error());
   if (!started->warning.empty()) spdlog::warn("{}", started->warning);
+  return dataplane::DpdkPort::open(devices, peers);
+}
 
-  std::vector<dataplane::PeerConfig> peers;
-  for (const NodeConfig& node : config.nodes)
-    if (node.name != config.name && node.role != config.role)
-      peers.push_back({node.number, node.address, node.udp_port, node.mac, node.via});
-  auto port = dataplane::DpdkPort::open(devices, peers);
+Opened open_socket(const Config& config, const PortConfig& port, const std::vector<dataplane::PeerConfig>& peers) {
+  auto opened = dataplane::UdpPort::open({port.name, port.address, config.self().udp_port, port.mtu,
+                                          [](const std::string& what) { spdlog::warn("{}", what); }},
+                                         peers);
+  if (!opened) return std::unexpected(opened.error());
+  if (!(*opened)->warning().empty()) spdlog::warn("{}", (*opened)->warning());
+  return opened;
+}
+
+Opened open_ports(const Config& config) {
+  std::vector<dataplane::PeerConfig> on_devices;
+  std::map<std::string, std::vector<dataplane::PeerConfig>> on_sockets;
+  for (const PortConfig& port : config.ports)
+    if (port.kernel_udp) on_sockets[port.name];
+  for (const NodeConfig& node : config.nodes) {
+    if (node.name == config.name || node.role == config.role) continue;
+    const auto socket = on_sockets.find(node.via);
+    (socket == on_sockets.end() ? on_devices : socket->second)
+        .push_back({node.number, node.address, node.udp_port, node.mac, node.via});
+  }
+  std::vector<dataplane::RoutedPort::Route> routes;
+  const auto add = [&](Opened opened, const std::vector<dataplane::PeerConfig>& peers) -> std::expected<void, Error> {
+    if (!opened) return std::unexpected(opened.error());
+    dataplane::RoutedPort::Route route{std::move(*opened), {}};
+    for (const dataplane::PeerConfig& peer : peers) route.peers.push_back(peer.id);
+    routes.push_back(std::move(route));
+    return {};
+  };
+  if (on_sockets.size() < config.ports.size())
+    if (auto added = add(open_devices(config, on_devices), on_devices); !added) return std::unexpected(added.error());
+  for (const PortConfig& port : config.ports)
+    if (port.kernel_udp)
+      if (auto added = add(open_socket(config, port, on_sockets[port.name]), on_sockets[port.name]); !added)
+        return std::unexpected(added.error());
+  if (routes.size() == 1) return std::move(routes.front().port);
+  return std::make_unique<dataplane::RoutedPort>(std::move(routes));
+}
+
+}  // namespace
+
+std::expected<Network, Error> Network::open(const Config& config) {
+  auto port = open_ports(config);
   if (!port) return std::unexpected(port.error());
+  std::optional<FaultConfig> faults;
+  for (const PortConfig& each : config.ports)
+    if (each.faults) faults = each.faults;
   Network out;
-  out.devices_ = port->get();
+  out.inner_ = port->get();
   out.wakes_ = (*port)->wakes() && !faults;  // A frame that is held back rings no bell when its time has come.
   out.port_ = std::move(*port);
   if (!faults) return out;
@@ -53,7 +106,7 @@ std::expected<Network, Error> Network::open(const Config& config) {
 dataplane::IdleStrategy Network::prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const {
   using Mode = dataplane::IdleStrategy::Mode;
   const Mode mode = config.runtime.idle == "spin" ? Mode::kSpin : wakes_ ? Mode::kWoken : Mode::kPolled;
-  for (const int fd : devices_->wake_fds()) waker.watch(fd);
+  for (const int fd : inner_->wake_fds()) waker.watch(fd);
   if (disk && disk->wake_fd() >= 0) waker.watch(disk->wake_fd(), [disk](bool on) { return disk->tell(on); });
   dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
   return dataplane::IdleStrategy(mode);

@@ -5,8 +5,8 @@
 
 #include "app/config.h"
 #include "app/file_disk.h"
-#include "dataplane/dpdk_port.h"
 #include "dataplane/idle.h"
+#include "dataplane/network_port.h"
 #include "node/io.h"
 
 namespace slipstream::app {
@@ -15,7 +15,7 @@ namespace slipstream::app {
 // them.
 class Network {
  public:
-  // Starts DPDK and opens the ports.
+  // Opens the ports; starts DPDK if one of them is a device of its.
   static std::expected<Network, Error> open(const Config& config);
 
   node::Port& port() { return *port_; }
@@ -27,7 +27,7 @@ class Network {
            const std::atomic<bool>& stop) {
     dataplane::IdleStrategy idle = prepare(config, disk, waker);
     const auto turn_at = [&](Instant now) {
-      return devices_->is_restless() ? now : std::max(deadline(), now + kShortestSleep);
+      return inner_->is_restless() ? now : std::max(deadline(), now + kShortestSleep);
     };
     dataplane::run_loop(step, turn_at, idle, waker, stop);
   }
@@ -38,8 +38,8 @@ class Network {
   dataplane::IdleStrategy prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const;
 
   std::unique_ptr<node::Port> port_;
-  const dataplane::DpdkPort* devices_ = nullptr;
-  bool wakes_ = false;  // The devices do whenever there is something to receive.
+  const dataplane::NetworkPort* inner_ = nullptr;
+  bool wakes_ = false;  // It does whenever there is something to receive.
 };
 
 }  // namespace slipstream::app

@@ -8,18 +8,10 @@
 
 #include "base/error.h"
 #include "dataplane/device.h"
+#include "dataplane/network_port.h"
 #include "dataplane/packet.h"
-#include "node/io.h"
 
 namespace slipstream::dataplane {
-
-struct PeerConfig {
-  NodeId id;
-  std::string address;
-  std::uint16_t udp_port = 7650;
-  std::string mac;  // Empty: broadcast until learnt.
-  std::string via;  // A device's name.
-};
 
 // Frames as UDP over IPv4 over Ethernet on DPDK devices; one device may serve several peers, but memif one.
 // Guarantees: (1) Nothing here waits (device.h). (2) What is received was checked down to the frame's length (packet.h)
@@ -27,7 +19,7 @@ struct PeerConfig {
 //   (3) A peer's MAC address is the configured one, or that of the last datagram that came from its IP address, and
 //   broadcast before.
 // Ownership: frames are copied when sent; received ones are valid until the next receive(). Threading: the data thread.
-class DpdkPort : public node::Port {
+class DpdkPort : public NetworkPort {
  public:
   // After start_eal(). Errors (kPort): no such device, it does not start, no memory, a peer that no device leads to.
   static std::expected<std::unique_ptr<DpdkPort>, Error> open(const std::vector<DeviceConfig>& devices,
@@ -40,10 +32,9 @@ class DpdkPort : public node::Port {
   void flush() override;
   std::size_t frame_bytes_max(NodeId peer) const override;
 
-  // For a loop that sleeps: what wakes it, whether that is all it takes, and whether it may sleep now.
-  std::vector<int> wake_fds() const;
-  bool wakes() const;
-  bool is_restless() const;
+  std::vector<int> wake_fds() const override;
+  bool wakes() const override;
+  bool is_restless() const override;
 
   std::vector<DeviceCounters> counters() const;  // In the order of open()'s devices.
 

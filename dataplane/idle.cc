@@ -38,9 +38,11 @@ Waker::~Waker() { close(event_); }
 
 void Waker::watch(int fd, Tell tell) {
   CHECK(watched_.size() <= kWatchedMax);
-  struct stat kind{};
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  const bool socket = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0;
   polled_.push_back({fd, POLLIN, 0});
-  watched_.push_back({fstat(fd, &kind) == 0 && S_ISSOCK(kind.st_mode), std::move(tell)});
+  watched_.push_back({!socket ? Kind::kEvent : domain == AF_UNIX ? Kind::kBell : Kind::kSocket, std::move(tell)});
   if (watched_.back().tell) watched_.back().tell(false);
 }
 
@@ -51,13 +53,13 @@ void Waker::notify() {
   (void)!write(event_, &one, sizeof one);
 }
 
-void Waker::drain(int fd, bool socket) {
+void Waker::drain(int fd, Kind kind) {
   constexpr unsigned kDatagramsMax = 32;  // Whoever rings faster than that keeps us awake anyway.
   std::array<mmsghdr, kDatagramsMax> datagrams{};
   std::uint64_t count = 0;
-  if (socket)
+  if (kind == Kind::kBell)
     (void)recvmmsg(fd, datagrams.data(), kDatagramsMax, MSG_DONTWAIT, nullptr);
-  else
+  else if (kind == Kind::kEvent)
     (void)!read(fd, &count, sizeof count);
 }
 
@@ -72,7 +74,7 @@ void Waker::wait(Duration at_most) {
   const timespec timeout{at_most.ns / 1'000'000'000, at_most.ns % 1'000'000'000};
   if (ppoll(polled_.data(), polled_.size(), &timeout, nullptr) <= 0) return;
   for (std::size_t i = 0; i < polled_.size(); ++i)
-    if (polled_[i].revents != 0) drain(polled_[i].fd, watched_[i].socket);
+    if (polled_[i].revents != 0) drain(polled_[i].fd, watched_[i].kind);
 }
 
 void Waker::sleep(Duration at_most) {

@@ -24,19 +24,21 @@ class Waker {
   // Where `tell` is given, the descriptor need tell of news only while tell(true) was the last call; it says false when
   // there is news already.
   using Tell = std::function<bool(bool on)>;
-  // An eventfd or a datagram socket, non-blocking: a sleep that it ends reads it empty. At most kWatchedMax.
+  // An eventfd or a UNIX datagram socket (a bell), non-blocking: a sleep that it ends reads it empty. Or another
+  // socket, whose datagrams are left to whoever receives them. At most kWatchedMax.
   void watch(int fd, Tell tell = {});
   void notify();                 // Any thread.
   void sleep(Duration at_most);  // The data thread.
 
  private:
   static constexpr std::size_t kWatchedMax = 31;
+  enum class Kind : std::uint8_t { kEvent, kBell, kSocket };
   struct Watched {
-    bool socket = false;
+    Kind kind = Kind::kEvent;
     Tell tell;
   };
   void add(int fd, Watched watched);
-  static void drain(int fd, bool socket);
+  static void drain(int fd, Kind kind);
   bool tell(bool on) const;
   void wait(Duration at_most);
 

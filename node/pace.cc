@@ -7,7 +7,7 @@ namespace {
 
 constexpr Duration kMeasured = milliseconds(200);
 constexpr double kBurstSeconds = 0.01;  // A thread that slept may be late by less than this.
-constexpr double kRise = 1.125, kFall = 0.75, kForget = 0.2, kForgetSlowly = 0.01;
+constexpr double kRise = 1.125, kRiseAgain = 1.02, kFall = 0.75, kForget = 0.2, kForgetSlowly = 0.01;
 constexpr double kLearnt = 1.05;  // The quantile is known no better: where the steps stopped is chance.
 constexpr double kLearn = 0.005, kLearnSlowly = 0.0005;
 
@@ -56,13 +56,14 @@ void Pace::measure(Lsn log_end, Instant now) {
 void Pace::adapt() {
   const double took = took_count_ > 0 ? took_sum_ns_ / took_count_ : 0;
   const bool idle = spent_ == 0;
-  if (idle) found_ = kLeast;  // The next catch-up begins gently.
+  if (idle) found_ = kLeast, limit_met_ = false;  // The next catch-up begins gently.
   // What is usual is learnt while nothing is read; and, slowly, at the least rate, because the load may have changed.
   if (took > 0 && usual_ns_ == 0) usual_ns_ = took;
   if (took > 0 && (idle || found_ <= kLeast)) usual_ns_ += (idle ? kForget : kForgetSlowly) * (took - usual_ns_);
   if (idle) return;
   const bool slowed = took > kSlower * usual_ns_ || long_count_ > kMoreLong * kLong * took_count_ + 1;
-  found_ = std::clamp(found_ * (slowed ? kFall : kRise), kLeast, kMost);
+  found_ = std::clamp(found_ * (slowed ? kFall : limit_met_ ? kRiseAgain : kRise), kLeast, kMost);
+  limit_met_ |= slowed;
 }
 
 }  // namespace slipstream::node

@@ -9,11 +9,11 @@ namespace slipstream::node {
 
 // How fast WAL is read again for replicas that catch up, all together, so that commits which others acknowledge are not
 // slowed: a token bucket. Its rate is given, or found: commits tell how long they took; while their mean is hardly
-// longer than before the catch-up, and hardly more of them than before take long, the rate rises by an eighth every
-// 200 ms, otherwise it falls by a quarter (as congestion control does: additive increase would take too long over three
-// orders of magnitude). The mean alone does not tell: on a shared disk one commit in fifty waits behind a large write.
-// Guarantees: (1) Never less than twice what the log grows by, so that the gap closes. (2) Never less than kLeast. (3)
-// No limit while commits wait.
+// longer than before the catch-up, and hardly more of them than before take long, the rate rises, otherwise it
+// falls by a quarter; every 200 ms. It rises by an eighth until commits took longer for the first time, then by a
+// fiftieth: as congestion control does, quickly over three orders of magnitude, then without going far beyond. The mean
+// alone does not tell: on a shared disk one commit in fifty waits behind a large write. Guarantees: (1) Never less than
+// twice what the log grows by, so that the gap closes. (2) Never less than kLeast. (3) No limit while commits wait.
 class Pace {
  public:
   static constexpr double kLeast = 16 << 20;  // Bytes a second.
@@ -52,8 +52,9 @@ class Pace {
 
   double growth_ = 0;  // Of the log, bytes a second.
   double found_ = kLeast;
-  double usual_ns_ = 0;  // A commit's way while nothing is read for catch-up; 0: not known.
-  double long_ns_ = 0;   // What kLong of the commits exceed meanwhile.
+  bool limit_met_ = false;  // By this catch-up: commits took longer once.
+  double usual_ns_ = 0;     // A commit's way while nothing is read for catch-up; 0: not known.
+  double long_ns_ = 0;      // What kLong of the commits exceed meanwhile.
 };
 
 }  // namespace slipstream::node

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -182,12 +183,14 @@ class Cluster:
     """One primary and its replicas, each with a daemon, each replica with a standby."""
 
     def __init__(self, directory=None, policy="ANY 1 (a, b)", level="on", replicas=("a", "b"), faults=None, settings=None, wal_segsize=16,
-                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None, keep_max=None):
+                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None, keep_max=None, kernel_udp=()):
         self.dir = Path(directory or tempfile.mkdtemp(prefix="slip-"))
         self.policy, self.level, self.names, self.faults = policy, level, list(replicas), faults
         self.ring, self.hugepages, self.idle, self.log_only = ring, hugepages, idle, set(log_only)
         self.wal_segsize, self.base_port = wal_segsize, base_port
         self.keep, self.keep_max = keep or {}, keep_max or {}  # Sizes by the replica's name.
+        self.kernel_udp = set(kernel_udp)  # Replicas that are reached through the kernel.
+        self.loopback = f"127.{random.randrange(1, 255)}.{random.randrange(1, 255)}"  # Scenarios run side by side.
         self.sockets = self.dir / "s"
         self.daemons, self.clients = {}, []
         for path in (self.dir, self.sockets):
@@ -213,13 +216,16 @@ class Cluster:
         for number, node in enumerate(["p"] + self.names, start=1):
             role = "primary" if node == "p" else "replica"
             via = "" if node == name else f'via = "{"to_" + node if name == "p" else "to_p"}"\n' if (name == "p" or node == "p") else ""
-            out += f'\n[[node]]\nname = "{node}"\nnumber = {number}\nrole = "{role}"\naddress = "10.77.0.{number}"\n{via}'
+            network = self.loopback if {node, name} & self.kernel_udp else "10.77.0"
+            out += f'\n[[node]]\nname = "{node}"\nnumber = {number}\nrole = "{role}"\naddress = "{network}.{number}"\n{via}'
         return out
 
     def _port(self, name, peer_of, number, role):
         faults = ""
         if self.faults:
             faults = "[port.faults]\n" + "".join(f"{k} = {v}\n" for k, v in self.faults.items())
+        if peer_of in self.kernel_udp:
+            return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{self.loopback}.{1 if role == "server" else number}"\n{faults}'
         socket = self.sockets / f"memif_{peer_of}.sock"
         index = self.names.index(peer_of)
         vdev = (f"net_memif{index if role == 'server' else 0},role={role},id=0,socket={socket},socket-abstract=no,"

@@ -138,15 +138,24 @@ class Namespaces:
             ip("-n", name, "link", "set", link, "up")
         return self
 
+    def give_replica_to_the_kernel(self):
+        """It has its address and knows who is at the other end, which answers no ARP."""
+        def ip(*arguments):
+            return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+        mac = ip("-n", self.names[0], "-br", "link", "show", self.links[0]).split()[2]
+        ip("-n", self.names[1], "addr", "add", "10.77.0.2/24", "dev", self.links[1])
+        ip("-n", self.names[1], "neigh", "replace", "10.77.0.1", "lladdr", mac, "dev", self.links[1])
+
     def __exit__(self, *_):
         for name in self.names:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
 
 
 class PacketCluster(Cluster):
-    """The same cluster over af_packet: daemons in namespaces of their own, as root."""
+    """The same cluster with daemons in namespaces of their own, as root: over af_packet, a replica perhaps over kernel UDP."""
 
     namespaces = None
+    replica_on_kernel_udp = False
 
     def status(self, name):
         done = run(SLIPSTREAM, "status", "-c", self.config_path(name), "--json", check=False, timeout=30, user=0, group=0)
@@ -155,6 +164,8 @@ class PacketCluster(Cluster):
     def _port(self, name, peer_of, number, role):
         link = self.namespaces.links[0 if role == "server" else 1]
         local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
+        if role == "client" and self.replica_on_kernel_udp:
+            return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{local}"\n'
         return f'\n[[port]]\nname = "{name}"\nvdev = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"\naddress = "{local}"\n'
 
     def start_daemon(self, name, extra=()):
@@ -178,3 +189,44 @@ def af_packet_between_namespaces():
             identical(cluster)
             check(sum(load.acknowledged().values()) > 50, "commits waited on the quorum over af_packet")
             load.remove()
+
+
+@scenario
+def kernel_udp_speaks_to_a_dpdk_device():
+    """The replica has no DPDK device: its end of the link is the kernel's UDP."""
+    if os.geteuid() != 0:
+        print("needs root for network namespaces")
+        sys.exit(77)
+    with Namespaces(os.getpid() % 1000) as namespaces:
+        namespaces.give_replica_to_the_kernel()
+        PacketCluster.namespaces, PacketCluster.replica_on_kernel_udp = namespaces, True
+        with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+            cluster.start()
+            load = IdLoad(cluster, 4, 5)
+            load.wait(40)
+            identical(cluster)
+            check(sum(load.acknowledged().values()) > 50, "commits waited on a quorum that is reached through the kernel")
+            load.remove()
+
+
+@scenario
+def kernel_udp_carries_replicas():
+    """One replica over memif, one over kernel UDP, both needed; 5 % of the frames are lost, some come twice or late; the second is killed and catches up."""
+    faults = {"loss": 0.05, "duplicate": 0.01, "reorder": 0.02, "seed": random.randrange(1 << 30)}
+    print(f"  seed {faults['seed']}")
+    with Cluster(policy="ANY 2 (a, b)", kernel_udp=("b",), faults=faults) as cluster:
+        cluster.start()
+        load = IdLoad(cluster, 4, 8)
+        time.sleep(1)
+        cluster.daemons["b"].kill()
+        cluster.primary.sql("SET synchronous_commit = local; CREATE TABLE big AS SELECT g, repeat('u', 500) FROM generate_series(1, 80000) g", timeout=120)
+        cluster.start_daemon("b")
+        cluster.wait_streaming()
+        load.wait(60)
+        identical(cluster)
+        check("DPDK" not in cluster.daemon_log("b") and "hugepages" not in cluster.daemon_log("b"), "b needs neither DPDK nor hugepages")
+        views = {view["name"]: view for view in cluster.status("p")["primary"]["replicas"]}
+        check(views["b"]["bytes_resent"] > 0, "frames were lost and repaired")
+        for server in cluster.standbys.values():
+            check(not load.lost(server), f"every acknowledged commit is on {server.name}")
+        load.remove()
