@@ -188,6 +188,7 @@ ScanFault Scanner::check_page_header() {
              0) {  // The record before was never finished: PostgreSQL went on without it.
     if (continues) return ScanFault::kPageFlags;
     held_bytes_ = 0;
+    continuation_ = 0;  // Its header may have straddled two pages.
     body_left_ = 0;
     state_ = after_page_ = State::kRecordHeader;
   } else {

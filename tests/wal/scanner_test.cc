@@ -104,6 +104,29 @@ TEST(Scanner, AFlippedBitNeverLetsTheRecordThatHasItCount) {
   EXPECT_GT(stopped, 500);
 }
 
+// PostgreSQL crashed within a record, and goes on without it on the page behind what it had flushed.
+TEST(Scanner, GoesOnBehindARecordThatWasNeverFinished) {
+  for (std::size_t room = 8; room <= 64; room += 8) {  // Before the page's end: the header is split, or whole.
+    for (std::uint64_t pages = 1; pages <= 3; ++pages) {
+      wal::WalWriter writer(Lsn{3u << 20}, kSegment, kSystem);
+      const Lsn page_end = writer.begin() + ByteCount{kPageBytes};
+      writer.record(kPageBytes - 40 - room - 24);
+      ASSERT_EQ(page_end - writer.end(), ByteCount{room});
+      const Lsn before = writer.end(), previous = writer.previous();
+      writer.record(40'000);
+      writer.cut(page_end + ByteCount{(pages - 1) * kPageBytes}, previous);
+      writer.abandon_record();
+      const Lsn end = writer.record(500);
+      ASSERT_GT(end, before);
+
+      Scanner scanner = scanner_at(writer.begin());
+      scanner.on_bytes(writer.at({writer.begin(), writer.end()}));
+      EXPECT_EQ(scanner.fault(), ScanFault::kNone) << room << ", " << pages << ": " << to_string(scanner.fault());
+      EXPECT_EQ(scanner.valid_end(), end) << room << ", " << pages;
+    }
+  }
+}
+
 TEST(Scanner, RefusesARecycledSegmentsOldPages) {
   Sample fresh = sample(5, 30);
   wal::WalWriter old(Lsn{1u << 20}, kSegment, kSystem);
