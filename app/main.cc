@@ -215,11 +215,11 @@ void add_verify(CLI::App& app, VerifyArguments& arguments, int& code) {
 }
 
 void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
-  auto& [config, directory, rates, sizes, seconds, idle] = arguments.lag;
+  auto& [config, directory, rates, sizes, seconds, idle, device] = arguments.lag;
   CLI::App* lag =
       bench.add_subcommand("lag", "From a record's write to its acknowledgement at the primary, at paced loads");
   lag->add_option("-c,--config", config,
-                  "A primary's file: send from here to a receiver started there. Without: both sides here, over memif");
+                  "A primary's file: send from here to a receiver started there. Without: both sides here");
   lag->add_option("--directory", directory, "Where WAL and log lie meanwhile")->capture_default_str();
   lag->add_option("--rate", rates, "Records a second")->capture_default_str()->check(CLI::Range(1.0, 1e7));
   lag->add_option("--size", sizes, "Bytes of a record")->capture_default_str()->check(CLI::Range(24, 1 << 20));
@@ -229,29 +229,36 @@ void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
   lag->add_option("--idle", idle, "adaptive or spin, without -c")
       ->capture_default_str()
       ->check(CLI::IsMember({"adaptive", "spin"}));
+  lag->add_option("--device", device, "What joins the two sides, without -c: memif, or the kernel over loopback")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"memif", "kernel_udp"}));
   lag->add_flag("--json", arguments.json, "As JSON");
   lag->footer("Example:\n  slipstream bench lag --rate 1000 20000 --size 200 8192 --idle spin");
   lag->callback([&] { code = bench_lag_command(arguments); });
 }
 
 void add_bench_linerate(CLI::App& bench, BenchArguments& arguments, int& code) {
-  auto& [config, directory, mtus, sinks, sink, megabytes, rounds, idle] = arguments.linerate;
+  auto& [config, directory, mtus, sinks, sink, megabytes, rounds, idle, device] = arguments.linerate;
   CLI::App* line = bench.add_subcommand("linerate", "How much WAL a second goes through, beside the raw device");
-  line->add_option(
-      "-c,--config", config,
-      "A primary's file: send from here to a receiver started there. Without: both sides here, over memif");
+  line->add_option("-c,--config", config,
+                   "A primary's file: send from here to a receiver started there. Without: both sides here");
   line->add_option("--directory", directory, "Where the log of sink disk lies meanwhile")->capture_default_str();
   line->add_option("--mtu", mtus, "Frame sizes, without -c")->capture_default_str()->check(CLI::Range(1500, 9000));
   line->add_option("--sinks", sinks, "What becomes of the WAL, without -c: discard, memory, disk")
       ->capture_default_str()
       ->check(CLI::IsMember({"discard", "memory", "disk"}));
-  line->add_option("--sink", sink, "With -c: what that receiver does; raw sends raw frames to a raw receiver")
+  line->add_option(
+          "--sink", sink,
+          "With -c: what that receiver does; raw sends raw frames to a raw receiver, tcp a stream to a tcp one")
       ->capture_default_str();
   line->add_option("--mb", megabytes, "WAL of each run, in MB")->capture_default_str()->check(CLI::Range(16, 65536));
   line->add_option("--rounds", rounds, "In turn; medians are shown")->capture_default_str()->check(CLI::Range(1, 1000));
   line->add_option("--idle", idle, "adaptive or spin, without -c")
       ->capture_default_str()
       ->check(CLI::IsMember({"adaptive", "spin"}));
+  line->add_option("--device", device, "What joins the two sides, without -c: memif, or the kernel over loopback")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"memif", "kernel_udp"}));
   line->add_flag("--json", arguments.json, "As JSON");
   line->footer("Example:\n  slipstream bench linerate --mtu 8900 --sinks memory disk --directory /var/lib/slipstream");
   line->callback([&] { code = bench_linerate_command(arguments); });
@@ -287,10 +294,11 @@ void add_bench_receive(CLI::App& bench, BenchArguments& arguments, int& code) {
       "receive", "The other side of lag and linerate between two hosts, for one run; until it is interrupted");
   receive->add_option("-c,--config", arguments.config, "A replica's file")->required();
   receive
-      ->add_option("--sink", arguments.sink,
-                   "log: as replicas do, in replica.directory.bench; discard; raw: count raw frames")
+      ->add_option(
+          "--sink", arguments.sink,
+          "log: as replicas do, in replica.directory.bench; discard; raw: count raw frames; tcp: count a TCP stream")
       ->capture_default_str()
-      ->check(CLI::IsMember({"log", "discard", "raw"}));
+      ->check(CLI::IsMember({"log", "discard", "raw", "tcp"}));
   receive->footer(
       "Example, on the replica's host and then on the primary's:\n  slipstream bench receive -c a.toml\n  slipstream "
       "bench lag -c p1.toml");

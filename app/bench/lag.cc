@@ -141,7 +141,7 @@ std::expected<Json, Error> lag(const LagArguments& arguments) {
   Json sent, out{{"benchmark", "lag"}, {"machine", machine()}};
   if (arguments.config.empty()) {
     TwoSides sides;
-    sides.idle = arguments.idle, sides.directory = arguments.directory;
+    sides.device = arguments.device, sides.idle = arguments.idle, sides.directory = arguments.directory;
     sides.sender = {
         "lag", "--json", "--directory", arguments.directory, "--seconds", std::to_string(arguments.seconds)};
     const auto add = [&](const char* option, const auto& values) {
@@ -153,7 +153,7 @@ std::expected<Json, Error> lag(const LagArguments& arguments) {
     if (!said) return std::unexpected(said.error());
     sent = std::move(said->sender);
     const double disk = disk_sync_us(arguments.directory);
-    out["configuration"] = {{"device", "memif"},
+    out["configuration"] = {{"device", arguments.device},
                             {"idle", sent["configuration"]["idle"]},
                             {"mtu", sides.mtu},
                             {"log", arguments.directory},

@@ -29,6 +29,10 @@ std::expected<Json, Error> send(const LinerateArguments& arguments) {
     if (auto sent = send_raw(*config, kRawSeconds); !sent) return std::unexpected(sent.error());
     return Json::object();
   }
+  if (arguments.sink == "tcp") {
+    if (auto sent = send_tcp(*config, kRawSeconds); !sent) return std::unexpected(sent.error());
+    return Json::object();
+  }
   const auto scratch = ScratchDirectory::make(arguments.directory);
   if (!scratch) return std::unexpected(scratch.error());
   Json out;
@@ -63,27 +67,28 @@ std::expected<Json, Error> send(const LinerateArguments& arguments) {
 
 struct Case {
   unsigned mtu = 0;
-  std::string sink;  // discard, memory, disk, raw
+  std::string sink;  // discard, memory, disk, raw, tcp
   std::vector<double> gb_per_s;
   std::vector<double> of_raw;
 };
 
 std::expected<double, Error> run_case(const LinerateArguments& arguments, const Case& which) {
   TwoSides sides;
-  sides.mtu = which.mtu, sides.idle = arguments.idle;
+  sides.device = arguments.device, sides.mtu = which.mtu, sides.idle = arguments.idle;
   sides.sink = which.sink == "memory" || which.sink == "disk" ? "log" : which.sink;
   sides.directory = which.sink == "memory" ? kMemoryDirectory : arguments.directory;
   sides.sender = {"linerate", "--json",   "--directory", arguments.directory,
                   "--sink",   which.sink, "--mb",        std::to_string(arguments.megabytes)};
   const auto said = run_two_sides(sides);
   if (!said) return std::unexpected(said.error());
-  if (which.sink != "raw") return said->sender["results"][0]["gb_per_s"].get<double>();
+  if (which.sink != "raw" && which.sink != "tcp") return said->sender["results"][0]["gb_per_s"].get<double>();
   return said->receiver["bytes"].get<double>() / 1e9 / said->receiver["seconds"].get<double>();
 }
 
 // Round by round each sink beside the raw device, in turn.
 std::expected<std::vector<Case>, Error> run_mtu(const LinerateArguments& arguments, unsigned mtu) {
   std::vector<Case> cases{{mtu, "raw", {}, {}}};
+  if (arguments.device == "kernel_udp") cases.push_back({mtu, "tcp", {}, {}});
   for (const std::string& sink : arguments.sinks) cases.push_back({mtu, sink, {}, {}});
   for (unsigned round = 0; round < arguments.rounds; ++round)
     for (Case& each : cases) {
@@ -108,7 +113,7 @@ std::expected<Json, Error> linerate(const LinerateArguments& arguments) {
     out["results"] = Json::array({*sent});
     return out;
   }
-  out["configuration"] = {{"device", "memif"},
+  out["configuration"] = {{"device", arguments.device},
                           {"idle", arguments.idle},
                           {"sealed", false},
                           {"megabytes", arguments.megabytes},
@@ -124,7 +129,10 @@ std::expected<Json, Error> linerate(const LinerateArguments& arguments) {
                                 {"gb_per_s", speed},
                                 {"of_raw", ratio},
                                 {"packets_per_s", speed * 1e9 / mtu}});
-      if (each.sink == "memory" && mtu >= 8000)
+      if (each.sink == "tcp")
+        out["goals"].push_back(goal_json(
+            {fmt::format("raw, of kernel TCP, {} B frames", mtu), 0.5, 0.5, 1 / ratio, false, arguments.rounds}));
+      if (each.sink == "memory" && mtu >= 8000 && arguments.device == "memif")
         out["goals"].push_back(goal_json({fmt::format("of raw, to memory, {} B frames (not sealed)", mtu), 0.5, 0.27,
                                           ratio, false, arguments.rounds}));
     }

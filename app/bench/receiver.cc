@@ -86,6 +86,7 @@ std::expected<void, Error> receive(const Config& config, const std::string& sink
     return std::unexpected(Error{ExitCode::kConfiguration, "a primary's configuration sends; a replica's receives",
                                  config.path, "name a replica's file"});
   if (sink == "raw") return receive_raw(config, stop);
+  if (sink == "tcp") return receive_tcp(config, stop);
   return sink == "discard" ? receive_and_discard(config, stop) : receive_into_log(config, stop);
 }
 

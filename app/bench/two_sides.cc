@@ -78,15 +78,22 @@ std::string config_text(const TwoSides& sides, bool primary, const std::filesyst
                         "\"{}\"\n",
                         (scratch / "p").string())
                   : fmt::format("[replica]\ndirectory = \"{}\"\nlog_only = true\n", (log / "a").string());
-  text += fmt::format(
-      "[[port]]\nname = \"wire\"\nmtu = {}\naddress = \"10.77.0.{}\"\nvdev = \"net_memif0,role={},id=0,socket={},"
-      "socket-abstract=no,mac=02:00:00:00:0{}:02,rsize=11,bsize={}\"\n",
-      sides.mtu, primary ? 1 : 2, primary ? "server" : "client", (scratch / "memif.sock").string(), primary ? 1 : 2,
-      sides.mtu <= 1600 ? 2048 : 10240);
-  text += fmt::format("[[node]]\nname = \"p\"\nnumber = 1\nrole = \"primary\"\naddress = \"10.77.0.1\"\n{}",
-                      primary ? "" : "via = \"wire\"\n");
+  // Loopback has addresses enough that no two runs meet.
+  const std::string network =
+      sides.device == "memif" ? "10.77.0" : fmt::format("127.{}.{}", 1 + getpid() / 250 % 250, 1 + getpid() % 250);
   text +=
-      fmt::format("[[node]]\nname = \"a\"\nnumber = 2\naddress = \"10.77.0.2\"\n{}", primary ? "via = \"wire\"\n" : "");
+      fmt::format("[[port]]\nname = \"wire\"\nmtu = {}\naddress = \"{}.{}\"\n", sides.mtu, network, primary ? 1 : 2);
+  text += sides.device == "memif"
+              ? fmt::format(
+                    "vdev = \"net_memif0,role={},id=0,socket={},socket-abstract=no,mac=02:00:00:00:0{}:02,"
+                    "rsize=11,bsize={}\"\n",
+                    primary ? "server" : "client", (scratch / "memif.sock").string(), primary ? 1 : 2,
+                    sides.mtu <= 1600 ? 2048 : 10240)
+              : "kernel_udp = true\n";
+  text += fmt::format("[[node]]\nname = \"p\"\nnumber = 1\nrole = \"primary\"\naddress = \"{}.1\"\n{}", network,
+                      primary ? "" : "via = \"wire\"\n");
+  text += fmt::format("[[node]]\nname = \"a\"\nnumber = 2\naddress = \"{}.2\"\n{}", network,
+                      primary ? "via = \"wire\"\n" : "");
   return text;
 }
 

@@ -24,8 +24,9 @@ class ScratchDirectory {
   std::filesystem::path path_;
 };
 
-// Both sides on this host as processes of this program, joined by memif.
+// Both sides on this host as processes of this program, joined by one device.
 struct TwoSides {
+  std::string device = "memif";  // Or kernel_udp.
   unsigned mtu = 1500;
   std::string idle = "adaptive";
   std::string sink = "log";         // `bench receive --sink`
