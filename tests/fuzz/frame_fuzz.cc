@@ -4,12 +4,11 @@
 #include <span>
 #include <vector>
 
-#include "base/bytes.h"
 #include "base/check.h"
-#include "base/digest.h"
 #include "protocol/frame.h"
 #include "protocol/receiver.h"
 #include "protocol/sender.h"
+#include "tests/fuzz/make_right.h"
 
 namespace {
 
@@ -70,27 +69,7 @@ void try_frame(std::span<const std::byte> bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto input = std::as_bytes(std::span(data, size));
   try_frame(input);
-  if (size < kHeaderBytes || size > kControlBytesMax) return 0;
   std::vector<std::byte> frame(input.begin(), input.end());
-  const bool is_data = frame[3] == static_cast<std::byte>(FrameKind::kData);
-  const std::size_t header_bytes = is_data ? kDataHeaderBytes : kHeaderBytes;
-  if (size < header_bytes) return 0;
-  const std::span<std::byte> all(frame);
-  ByteWriter start{all};
-  start.le(kMagic);
-  start.le(kFormatVersion);
-  ByteWriter length{all.subspan(6)};
-  length.le(static_cast<std::uint16_t>(header_bytes));
-  ByteWriter payload{all.subspan(60)};
-  payload.le(static_cast<std::uint32_t>(size - header_bytes));
-  std::vector<std::byte> hashed(frame.begin(), frame.begin() + kTagOffset);
-  const std::size_t hashed_end = is_data ? kDataHeaderBytes : size;
-  hashed.insert(hashed.end(), frame.begin() + kTagOffset + kTagBytes,
-                frame.begin() + static_cast<std::ptrdiff_t>(hashed_end));
-  const Digest128 digest = xxh3_128(hashed);
-  ByteWriter tag{all.subspan(kTagOffset)};
-  tag.le(digest.high);
-  tag.le(digest.low);
-  try_frame(frame);
+  if (slipstream::protocol::make_right(frame)) try_frame(frame);
   return 0;
 }
