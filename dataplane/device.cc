@@ -220,6 +220,7 @@ void Device::poll_link(Instant now) {
   const bool was_up = is_up_;
   is_up_ = has_link();
   if (was_up && !is_up_) ++counters_.link_losses;
+  came_up_ |= !was_up && is_up_;
   if (doorbell_) doorbell_->reconnect();
   if (!is_up_) drop_queue();
   if (!is_up_ && server_) connect(now);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/time.h"
@@ -62,6 +63,7 @@ class Device {
 
   // Looks at the link when that is due, then at most kBurst packets, valid until the next call.
   std::size_t receive(std::span<std::span<const std::byte>> packets);
+  bool came_up() { return std::exchange(came_up_, false); }  // Since the last call.
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
   std::span<std::byte> append(
       std::size_t bytes);  // A packet to be filled before the next flush(); empty (and counted): dropped.
@@ -93,6 +95,7 @@ class Device {
   bool configured_ = false;
   bool started_ = false;
   bool is_up_ = false;
+  bool came_up_ = false;
   bool is_memif_ = false;
   unsigned kernel_interface_ = 0;  // Of af_packet and the like: DPDK does not watch its link.
   std::size_t ip_bytes_max_ = 0;

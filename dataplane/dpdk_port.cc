@@ -10,6 +10,8 @@
 #include <cstring>
 #include <optional>
 
+#include "dataplane/neighbour.h"
+
 namespace slipstream::dataplane {
 namespace {
 
@@ -93,26 +95,52 @@ const DpdkPort::Route* DpdkPort::route(NodeId id) const {
   return it == routes_.end() ? nullptr : &*it;
 }
 
-void DpdkPort::learn(std::size_t line, const Datagram& datagram) {
-  if ((datagram.from_mac.front() & std::byte{1}) != std::byte{0}) return;  // A group's address is nobody's.
+void DpdkPort::learn(std::size_t line, std::uint32_t address, const MacAddress& mac) {
+  if ((mac.front() & std::byte{1}) != std::byte{0}) return;  // A group's address is nobody's.
   for (Route& route : routes_)
-    if (route.learns && route.line == line && route.peer.address == datagram.from_address)
-      route.peer.mac = datagram.from_mac;
+    if (route.learns && route.line == line && route.peer.address == address) route.peer.mac = mac;
+}
+
+void DpdkPort::on_foreign(std::size_t at, std::span<const std::byte> packet) {
+  Line& line = lines_[at];
+  ++line.device->counters().foreign;
+  if (const auto neighbour = arp_sender(packet)) learn(at, neighbour->address, neighbour->mac);
+  if (answers_left_ == 0) return;
+  std::array<std::byte, kAnswerBytesMax> memory;
+  const auto reply = answer(packet, line.self, memory);
+  if (reply.empty() || line.device->room() == 0) return;
+  --answers_left_;
+  const std::span<std::byte> out = line.device->append(reply.size());
+  if (!out.empty()) std::ranges::copy(reply, out.begin());
+  line.device->flush();
+}
+
+void DpdkPort::announce(Line& line) {
+  if (line.device->room() == 0) return;
+  const std::span<std::byte> out = line.device->append(kAnnouncementBytes);
+  if (!out.empty()) write_announcement(line.self, out);
+  line.device->flush();
 }
 
 std::size_t DpdkPort::receive(std::span<std::span<const std::byte>> frames) {
+  constexpr unsigned kAnswersMax = 4;
   std::size_t count = 0;
+  answers_left_ = kAnswersMax;
   std::array<std::span<const std::byte>, Device::kBurst> packets;
   for (std::size_t i = 0; i < lines_.size(); ++i) {
     const std::size_t at = (next_line_ + i) % lines_.size();
     Line& line = lines_[at];
     const std::size_t got =
         line.device->receive(std::span(packets).first(std::min(packets.size(), frames.size() - count)));
+    if (line.device->came_up()) announce(line);
     for (std::size_t k = 0; k < got; ++k) {
       const auto datagram = open_packet(packets[k], line.self);
-      ++(datagram ? line.device->counters().received : line.device->counters().foreign);
-      if (!datagram) continue;
-      learn(at, *datagram);
+      if (!datagram) {
+        on_foreign(at, packets[k]);
+        continue;
+      }
+      ++line.device->counters().received;
+      learn(at, datagram->from_address, datagram->from_mac);
       frames[count++] = datagram->frame;
     }
   }

@@ -16,8 +16,8 @@ namespace slipstream::dataplane {
 // Frames as UDP over IPv4 over Ethernet on DPDK devices; one device may serve several peers, but memif one.
 // Guarantees: (1) Nothing here waits (device.h). (2) What is received was checked down to the frame's length (packet.h)
 // and says nothing about who sent it: that stands in the frame.
-//   (3) A peer's MAC address is the configured one, or that of the last datagram that came from its IP address, and
-//   broadcast before.
+//   (3) Neighbours are answered (ARP, ICMP echo), and told of us when a link comes up. (4) A peer's MAC address is the
+//   configured one, or that of the last datagram or ARP packet that came from its IP address, and broadcast before.
 // Ownership: frames are copied when sent; received ones are valid until the next receive(). Threading: the data thread.
 class DpdkPort : public NetworkPort {
  public:
@@ -55,11 +55,14 @@ class DpdkPort : public NetworkPort {
   std::expected<void, Error> add_line(const DeviceConfig& config, rte_mempool* pool);
   std::expected<void, Error> add_route(const PeerConfig& config);
   const Route* route(NodeId id) const;
-  void learn(std::size_t line, const Datagram& datagram);
+  void learn(std::size_t line, std::uint32_t address, const MacAddress& mac);
+  void on_foreign(std::size_t line, std::span<const std::byte> packet);
+  void announce(Line& line);
 
   std::vector<Line> lines_;
   std::vector<Route> routes_;
   std::size_t next_line_ = 0;
+  unsigned answers_left_ = 0;  // Of this receive(): nobody keeps us busy with questions.
 };
 
 }  // namespace slipstream::dataplane

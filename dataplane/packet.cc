@@ -14,16 +14,15 @@ constexpr std::uint16_t kDoNotFragment = 0x4000;
 constexpr std::uint16_t kFragmentMask = 0x3fff;  // More fragments, or an offset.
 constexpr std::size_t kIpBytes = 20, kUdpBytes = 8, kChecksumAt = 10;
 
-// RFC 1071. Over a header with its checksum in place it is 0.
-std::uint16_t checksum(std::span<const std::byte> header) {
+}  // namespace
+
+std::uint16_t internet_checksum(std::span<const std::byte> bytes) {
   std::uint32_t sum = 0;
-  for (std::size_t i = 0; i + 1 < header.size(); i += 2)
-    sum += std::to_integer<std::uint32_t>(header[i]) << 8 | std::to_integer<std::uint32_t>(header[i + 1]);
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    sum += std::to_integer<std::uint32_t>(bytes[i]) << (i % 2 == 0 ? 8 : 0);
   while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<std::uint16_t>(~sum);
 }
-
-}  // namespace
 
 std::optional<MacAddress> parse_mac(const std::string& text) {
   MacAddress out{};
@@ -59,7 +58,8 @@ void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endp
   out.be(std::uint16_t{0});  // Checksum: below.
   out.be(from.address);
   out.be(to.address);
-  ByteWriter(packet.subspan(kEthernetBytes + kChecksumAt)).be(checksum(packet.subspan(kEthernetBytes, kIpBytes)));
+  ByteWriter(packet.subspan(kEthernetBytes + kChecksumAt))
+      .be(internet_checksum(packet.subspan(kEthernetBytes, kIpBytes)));
   out.be(from.udp_port);
   out.be(to.udp_port);
   out.be(udp_bytes);
@@ -89,7 +89,7 @@ std::optional<Datagram> open_packet(std::span<const std::byte> packet, const End
   if (!ipv4 || !whole || !udp || !for_us || !port) return std::nullopt;
   if (ip_bytes + kEthernetBytes > packet.size() || udp_bytes <= kUdpBytes || udp_bytes + kIpBytes != ip_bytes)
     return std::nullopt;
-  if (checksum(packet.subspan(kEthernetBytes, kIpBytes)) != 0) return std::nullopt;
+  if (internet_checksum(packet.subspan(kEthernetBytes, kIpBytes)) != 0) return std::nullopt;
   out.frame = packet.subspan(kPacketHeaderBytes, udp_bytes - kUdpBytes);
   return out;
 }

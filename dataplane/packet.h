@@ -16,6 +16,9 @@ constexpr MacAddress kBroadcast{std::byte{0xff}, std::byte{0xff}, std::byte{0xff
 // "02:00:00:00:01:02"
 std::optional<MacAddress> parse_mac(const std::string& text);
 
+// RFC 1071, of at most 64 KiB. Over bytes with their checksum in place it is 0.
+std::uint16_t internet_checksum(std::span<const std::byte> bytes);
+
 // Where a datagram comes from or goes to. The IPv4 address is a number: 10.0.0.1 is 0x0a000001.
 struct Endpoint {
   MacAddress mac{};

@@ -35,6 +35,8 @@ def benchmarks_of_the_ports_run():
         check_form(line, "linerate")
         check({(each["mtu"], each["sink"]) for each in line["results"]} == {(mtu, sink) for mtu in (1500, 8900) for sink in ("raw", "discard", "memory", "disk")}, f"each frame size with each sink: {line['results']}")
         check(all(each["gb_per_s"] > 0 for each in line["results"]), f"something went through: {line['results']}")
+        line = bench("linerate", "--mb", "32", "--rounds", "1", "--mtu", "1500", "--sinks", "memory", "--device", "kernel_udp", "--directory", directory)
+        check({each["sink"]: each["gb_per_s"] > 0 for each in line["results"]} == {"raw": True, "tcp": True, "memory": True}, f"kernel UDP beside TCP: {line['results']}")
         check(not list(Path(directory).iterdir()), f"left behind: {list(Path(directory).iterdir())}")
     left = [path for parent in ("/dev/shm", "/tmp") for path in Path(parent).glob("slipstream-bench-*")]
     check(not left, f"left behind: {left}")

@@ -139,12 +139,28 @@ class Namespaces:
         return self
 
     def give_replica_to_the_kernel(self):
-        """It has its address and knows who is at the other end, which answers no ARP."""
-        def ip(*arguments):
-            return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
-        mac = ip("-n", self.names[0], "-br", "link", "show", self.links[0]).split()[2]
-        ip("-n", self.names[1], "addr", "add", "10.77.0.2/24", "dev", self.links[1])
-        ip("-n", self.names[1], "neigh", "replace", "10.77.0.1", "lladdr", mac, "dev", self.links[1])
+        subprocess.run(["ip", "-n", self.names[1], "addr", "add", "10.77.0.2/24", "dev", self.links[1]], check=True)
+
+    def ping(self, payload_bytes):
+        """From the replica's host: whether the primary's port answers, to ARP and then to an echo of this size."""
+        code = f"""
+import socket, struct
+def checksum(data):
+    data += b"\\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{{len(data) // 2}}H", data))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+payload = bytes(i % 251 for i in range({payload_bytes}))
+head = struct.pack("!BBHHH", 8, 0, 0, 4711, 1)
+head = head[:2] + struct.pack("!H", checksum(head + payload)) + head[4:]
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+s.settimeout(3)
+s.sendto(head + payload, ("10.77.0.1", 0))
+reply = s.recv(65535)[20:]
+assert reply[0] == 0 and reply[4:8] == head[4:8] and reply[8:] == payload and checksum(reply) == 0, reply
+"""
+        done = subprocess.run(["ip", "netns", "exec", self.names[1], "/usr/bin/python3", "-c", code], capture_output=True, text=True, timeout=20)
+        return done.returncode == 0 or done.stderr
 
     def __exit__(self, *_):
         for name in self.names:
@@ -206,6 +222,11 @@ def kernel_udp_speaks_to_a_dpdk_device():
             load.wait(40)
             identical(cluster)
             check(sum(load.acknowledged().values()) > 50, "commits waited on a quorum that is reached through the kernel")
+            for size in (0, 57, 1472):
+                answered = namespaces.ping(size)
+                check(answered is True, f"the DPDK port answers an echo of {size} bytes{'' if answered is True else f': {answered}'}")
+            neighbours = subprocess.run(["ip", "-n", namespaces.names[1], "neigh", "show", "10.77.0.1"], capture_output=True, text=True).stdout
+            check("lladdr" in neighbours, f"and ARP: {neighbours.strip()}")
             load.remove()
 
 
