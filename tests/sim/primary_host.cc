@@ -111,6 +111,7 @@ void PrimaryHost::lose_state() {
 
 void PrimaryHost::start(const std::string& policy_text) {
   if (node || gone) return;
+  disk.state.sync();  // As read_durable() does: a process was killed just after it renamed the file.
   const auto state = node::decode_state(disk.state.visible(), "state");
   if (!state) return common_.trace.fail("the primary cannot read its state file: {}", state.error().message());
   policy = policy_text;

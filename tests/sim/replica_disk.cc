@@ -143,6 +143,12 @@ void ReplicaDisk::process_died() {
   done_.clear();
 }
 
+void ReplicaDisk::sync_state() {
+  if (state.visible() == state.durable()) return;
+  state.sync();
+  on_state_durable();
+}
+
 void ReplicaDisk::power_lost() {
   if (state.power_lost(random_)) common_.counts.note(Fault::kStateReverted);
   bool kept = false, lost = false;

@@ -36,6 +36,7 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   void process_died();  // Some of what was under way happens, visibly; nothing more is durable by it.
   void power_lost();    // Call after the process has died with it: visible is what was durable, and some more.
   void sync(Lsn from);  // Makes durable what is visible from there on.
+  void sync_state();    // The same of the state file: a process was killed just after it renamed it.
   void make_empty(std::vector<std::byte> state);
   void remove_below(Lsn begin) { begin_ = begin; }  // Segments.
 

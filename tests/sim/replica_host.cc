@@ -63,6 +63,7 @@ ReplicaHost::~ReplicaHost() = default;
 // As app/replica_directory does: read, recover, make durable what recovery relies on.
 void ReplicaHost::start() {
   if (node) return;
+  disk.sync_state();
   const auto state = node::decode_state(disk.state.visible(), member.name);
   if (!state) return common_.trace.fail("{} cannot read its state file: {}", member.name, state.error().message());
   const wal::SegmentLayout layout(state->segment_size);
@@ -70,8 +71,9 @@ void ReplicaHost::start() {
   disk.sync(layout.segment_begin(state->scan_begin));
   const Lsn known = std::max(state->final_end, state->scan_begin);
   if (recovered.durable_end < known || (state->scan_begin_is_record && recovered.durable_end <= state->scan_begin))
-    return common_.trace.fail("{} refuses to start: its log is whole to {}, but was so to {}", member.name,
-                              to_string(recovered.durable_end), to_string(known));
+    return common_.trace.fail("{} refuses to start: its log is whole to {} ({} at {}), but was so to {}", member.name,
+                              to_string(recovered.durable_end), wal::to_string(recovered.stopped_by),
+                              to_string(recovered.stopped_at), to_string(known));
   common_.trace.note(member.name, "recovers", recovered.durable_end.value, state->final_end.value);
   if (on_recovered) on_recovered(recovered, *state);
   memory_ = std::make_unique<Memory>();
