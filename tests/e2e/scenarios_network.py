@@ -141,6 +141,9 @@ class Namespaces:
     def give_replica_to_the_kernel(self):
         subprocess.run(["ip", "-n", self.names[1], "addr", "add", "10.77.0.2/24", "dev", self.links[1]], check=True)
 
+    def set_link(self, end, state):
+        subprocess.run(["ip", "-n", self.names[end], "link", "set", self.links[end], state], check=True)
+
     def ping(self, payload_bytes):
         """From the replica's host: whether the primary's port answers, to ARP and then to an echo of this size."""
         code = f"""
@@ -228,6 +231,29 @@ def kernel_udp_speaks_to_a_dpdk_device():
             neighbours = subprocess.run(["ip", "-n", namespaces.names[1], "neigh", "show", "10.77.0.1"], capture_output=True, text=True).stdout
             check("lladdr" in neighbours, f"and ARP: {neighbours.strip()}")
             load.remove()
+
+
+@scenario
+def a_link_comes_back():
+    """The link of a primary on a DPDK device is down for 10 s, at the replica's end on kernel UDP and at its own; commits go on within a second of its return."""
+    if os.geteuid() != 0:
+        print("needs root for network namespaces")
+        sys.exit(77)
+    with Namespaces(os.getpid() % 1000) as namespaces:
+        namespaces.give_replica_to_the_kernel()
+        PacketCluster.namespaces, PacketCluster.replica_on_kernel_udp = namespaces, True
+        with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+            cluster.start()
+            for end in (0, 1):
+                namespaces.set_link(end, "down")
+                commit = Commit(cluster)
+                check(not commit.returned(10), "without the link a commit waits")
+                namespaces.set_link(end, "up")
+                back = time.monotonic()
+                check(commit.returned(5), "with the link it goes on")
+                took = time.monotonic() - back
+                check(took < 1, f"{took:.2f} s after the link's return at the {('primary', 'replica')[end]}'s end")
+            identical(cluster)
 
 
 @scenario
