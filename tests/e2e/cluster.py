@@ -220,10 +220,11 @@ class Cluster:
             out += f'\n[[node]]\nname = "{node}"\nnumber = {number}\nrole = "{role}"\naddress = "{network}.{number}"\n{via}'
         return out
 
+    def _faults(self):
+        return "[port.faults]\n" + "".join(f"{k} = {v}\n" for k, v in self.faults.items()) if self.faults else ""
+
     def _port(self, name, peer_of, number, role):
-        faults = ""
-        if self.faults:
-            faults = "[port.faults]\n" + "".join(f"{k} = {v}\n" for k, v in self.faults.items())
+        faults = self._faults()
         if peer_of in self.kernel_udp:
             return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{self.loopback}.{1 if role == "server" else number}"\n{faults}'
         socket = self.sockets / f"memif_{peer_of}.sock"
