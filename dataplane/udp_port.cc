@@ -192,8 +192,9 @@ void UdpPort::not_sent(std::size_t queued, int problem) {
   if (std::exchange(to.problem, problem) == problem || !options_.warn) return;
   std::array<char, INET_ADDRSTRLEN> address{};
   (void)::inet_ntop(AF_INET, &to.address.sin_addr, address.data(), address.size());
-  options_.warn("port \"" + options_.name + "\": frames to " + address.data() + " are dropped: " +
-                std::strerror(problem) + (problem == EMSGSIZE ? "; set the port's mtu to the interface's" : ""));
+  options_.warn("port \"" + options_.name + "\": frames to " + address.data() +
+                " are dropped: " + std::strerror(problem) +
+                (problem == EMSGSIZE || problem == EINVAL ? "; set the port's mtu to the interface's" : ""));
 }
 
 void UdpPort::receive_messages() {
