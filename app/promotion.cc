@@ -167,7 +167,8 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
     return std::unexpected(Error{ExitCode::kUsage, what, where,
                                  "give files that `slipstream fence` or `slipstream position --json` wrote"});
   };
-  if (!json.is_object() || json.value("format", "") != "slipstream evidence 1") return bad("not an evidence file");
+  const auto format = json.is_object() ? json.find("format") : json.end();
+  if (format == json.end() || *format != "slipstream evidence 1") return bad("not an evidence file");
   const auto lsn = [](const Json& value) {
     const auto parsed = parse_lsn(value.get<std::string>());
     if (!parsed) throw std::invalid_argument("bad position");

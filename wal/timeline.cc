@@ -39,7 +39,7 @@ std::expected<TimelineHistory, Error> TimelineHistory::parse(TimelineId timeline
     ancestor.end = *at;
     const bool rises = history.ancestors_.empty() || (history.ancestors_.back().timeline < ancestor.timeline &&
                                                       history.ancestors_.back().end <= ancestor.end);
-    if (!rises || ancestor.timeline >= timeline) return bad(line);
+    if (!rises || ancestor.timeline.value == 0 || ancestor.timeline >= timeline) return bad(line);
     history.ancestors_.push_back(ancestor);
   }
   return history;

@@ -54,6 +54,7 @@ TEST(TimelineHistory, SaysWhichTimelineOwnsAPosition) {
 }
 
 TEST(TimelineHistory, RefusesDamage) {
+  EXPECT_FALSE(TimelineHistory::parse(TimelineId{3}, "0\t0/3000000\tno timeline\n"));
   EXPECT_FALSE(TimelineHistory::parse(TimelineId{2}, "x\t0/3000060\treason\n"));
   EXPECT_FALSE(TimelineHistory::parse(TimelineId{2}, "1\tzero\treason\n"));
   EXPECT_FALSE(TimelineHistory::parse(TimelineId{2}, "2\t0/1\treason\n"));
