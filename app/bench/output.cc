@@ -38,10 +38,10 @@ Json machine() {
 Json goal_json(const Goal& goal) {
   const auto met = [&](double bound) { return goal.at_most ? goal.measured <= bound : goal.measured >= bound; };
   return {{"name", goal.name},
-          {"goal", goal.goal ? Json(goal.goal) : Json()},
-          {"floor", goal.floor ? Json(goal.floor) : Json()},
+          {"goal", goal.goal != 0 ? Json(goal.goal) : Json()},
+          {"floor", goal.floor != 0 ? Json(goal.floor) : Json()},
           {"measured", goal.measured},
-          {"met", met(goal.goal ? goal.goal : goal.floor)},
+          {"met", met(goal.goal != 0 ? goal.goal : goal.floor)},
           {"runs", goal.runs}};
 }
 
