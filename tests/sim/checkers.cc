@@ -66,7 +66,7 @@ void Checkers::on_durable(std::size_t i, LsnRange range) {
   const Lsn begin = std::max(range.begin, s.state->log_begin);
   if (begin < s.equal_end) s.equal_end = std::min(s.equal_end, first_difference(image, {begin, s.equal_end}));
   s.equal_end = first_difference(image, {s.equal_end, postgres_.flushed_end()});
-  s.survives = std::max(s.state->log_begin, postgres_.record_floor(s.equal_end));
+  s.survives = postgres_.record_floor(s.equal_end, s.state->log_begin);
   changed_ = true;
 }
 

@@ -39,6 +39,11 @@ Lsn Postgres::record_floor(Lsn at) const {
   return it == records_.begin() ? kOrigin : std::prev(it)->first;
 }
 
+Lsn Postgres::record_floor(Lsn at, Lsn log_begin) const {
+  const auto it = std::ranges::upper_bound(records_, at, {}, &std::pair<Lsn, Lsn>::first);
+  return it != records_.begin() && std::prev(it)->second >= log_begin ? std::prev(it)->first : log_begin;
+}
+
 void Postgres::want_flush() {
   if (flushing_ || !running_) return;
   flushing_ = true;

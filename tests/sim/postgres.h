@@ -79,6 +79,8 @@ class Postgres {
   Lsn confirmed_end() const { return confirmed_end_; }  // The most that a daemon was told of this server's stream.
   // The end of the last complete record at or below `at`.
   Lsn record_floor(Lsn at) const;
+  // The same for a log that begins at `log_begin`: what remains there of an earlier record counts with the next one.
+  Lsn record_floor(Lsn at, Lsn log_begin) const;
 
   std::function<void()> at_next_commit;  // Happens once, before its flush, or when a flush ends within a record.
   std::function<void()> wake_daemon;
