@@ -94,9 +94,9 @@ std::expected<LogCopy, Error> LogCopy::open(const fs::path& place) {
   std::error_code problem;
   if (fs::is_regular_file(place, problem)) return of_configuration(place);
   auto copy = is_there(place / "state") && is_there(place / "wal") ? of_replica(place)
-              : is_there(place / "pg_wal")                       ? of_files(place / "pg_wal")
-              : is_there(place / "ledger")                       ? of_files(place / "ledger")
-                                                               : of_files(place);
+              : is_there(place / "pg_wal")                         ? of_files(place / "pg_wal")
+              : is_there(place / "ledger")                         ? of_files(place / "ledger")
+                                                                   : of_files(place);
   if (copy) copy->name_ = place.string();
   return copy;
 }
@@ -208,6 +208,11 @@ std::optional<LogCopy::Held> LogCopy::held_in(const fs::path& directory, std::ui
     const fs::path file = directory / layout_.file_name(timeline, number);
     if (is_there(file)) return Held{timeline, file};
   }
+  // Ledgers may have come without the timeline's history.
+  if (history_.ancestors().empty())
+    for (TimelineId earlier{history_.timeline().value - 1}; earlier.value > 0; --earlier.value)
+      if (const fs::path file = directory / layout_.file_name(earlier, number); is_there(file))
+        return Held{earlier, file};
   return std::nullopt;
 }
 

@@ -154,6 +154,20 @@ TEST_F(Verify, ComparesWithLedgersThatCameFromAnotherHost) {
   EXPECT_EQ(compare(a.path, b.path / "copied")->difference->at, differs->difference->at);
 }
 
+TEST_F(Verify, FindsLedgersOfEarlierTimelinesWithoutTheirHistory) {
+  a.put_replica(), b.put_ledgers(a.path / "wal", b.path / "copied");
+  const auto ledger = wal::io::load_ledger(b.path / "copied", kLayout, TimelineId{1}, kFirst + 2);
+  ASSERT_TRUE(ledger);
+  wal::Ledger later = *ledger;
+  later.timeline = TimelineId{2};
+  ASSERT_TRUE(wal::io::keep_ledger(b.path / "copied", kLayout, later));
+  const auto done = compare(b.path / "copied", a.path);
+  ASSERT_TRUE(done) << done.error().message();
+  EXPECT_FALSE(done->difference);
+  EXPECT_EQ(done->segments, kSegments - 1);
+  EXPECT_EQ(done->by_ledger, kSegments - 2);  // The fork's is compared with the bytes.
+}
+
 TEST_F(Verify, SaysWhenOnlyTheLedgersDiffer) {
   a.put_replica(), b.put_replica();
   const fs::path segment = Directory::segment(b.path / "wal", kFirst);
