@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +37,7 @@ def reachable_program(program):
 
 
 SLIPSTREAM = reachable_program(SLIPSTREAM)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that servers are stopped and directories removed.
 
 
 class Failure(Exception):
@@ -413,6 +415,7 @@ class IdLoad:
         IdLoad.runs += 1
         self.run_id, self.clients, self.cluster = IdLoad.runs, clients, cluster
         self.dir = Path(tempfile.mkdtemp(prefix="slip-ids-"))
+        atexit.register(self.remove)
         if os.geteuid() == 0:
             shutil.chown(self.dir, PG_USER, PG_USER)
         script = self.dir / "ids.sql"
