@@ -34,7 +34,8 @@ constexpr std::size_t kRecentBytes = 4u << 20;
 class NothingMoreReceived : public node::Port {
  public:
   explicit NothingMoreReceived(node::Port& port) : port_(port) {}
-  std::size_t receive(std::span<std::span<const std::byte>>) override { return 0; }
+  void begin_turn(Instant now) override { port_.begin_turn(now); }
+  std::size_t receive(std::span<std::span<std::byte>>) override { return 0; }
   std::size_t room(NodeId peer) override { return port_.room(peer); }
   void send(NodeId peer, const node::OutFrame& frame) override { port_.send(peer, frame); }
   void flush() override { port_.flush(); }

@@ -232,7 +232,7 @@ void Device::free_received() {
   received_count_ = 0;
 }
 
-std::size_t Device::receive(std::span<std::span<const std::byte>> packets) {
+std::size_t Device::receive(std::span<std::span<std::byte>> packets) {
   free_received();
   poll_link(coarse_now());
   const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(kBurst, packets.size()));
@@ -240,9 +240,9 @@ std::size_t Device::receive(std::span<std::span<const std::byte>> packets) {
   received_count_ = rte_eth_rx_burst(port_, 0, received_.data(), room);
   heard_ = heard_ || received_count_ > 0;
   for (std::uint16_t i = 0; i < received_count_; ++i) {
-    const rte_mbuf* packet = received_[i];
+    rte_mbuf* packet = received_[i];
     const bool whole = packet->nb_segs == 1;  // A chained one is longer than any of ours.
-    packets[i] = {rte_pktmbuf_mtod(packet, const std::byte*), whole ? rte_pktmbuf_data_len(packet) : std::size_t{0}};
+    packets[i] = {rte_pktmbuf_mtod(packet, std::byte*), whole ? rte_pktmbuf_data_len(packet) : std::size_t{0}};
   }
   return received_count_;
 }

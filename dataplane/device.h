@@ -62,7 +62,7 @@ class Device {
   const DeviceCounters& counters() const { return counters_; }
 
   // Looks at the link when that is due, then at most kBurst packets, valid until the next call.
-  std::size_t receive(std::span<std::span<const std::byte>> packets);
+  std::size_t receive(std::span<std::span<std::byte>> packets);
   bool came_up() { return std::exchange(came_up_, false); }  // Since the last call.
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
   std::span<std::byte> append(

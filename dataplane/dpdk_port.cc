@@ -122,11 +122,11 @@ void DpdkPort::announce(Line& line) {
   line.device->flush();
 }
 
-std::size_t DpdkPort::receive(std::span<std::span<const std::byte>> frames) {
+std::size_t DpdkPort::receive(std::span<std::span<std::byte>> frames) {
   constexpr unsigned kAnswersMax = 4;
   std::size_t count = 0;
   answers_left_ = kAnswersMax;
-  std::array<std::span<const std::byte>, Device::kBurst> packets;
+  std::array<std::span<std::byte>, Device::kBurst> packets;
   for (std::size_t i = 0; i < lines_.size(); ++i) {
     const std::size_t at = (next_line_ + i) % lines_.size();
     Line& line = lines_[at];
@@ -141,7 +141,7 @@ std::size_t DpdkPort::receive(std::span<std::span<const std::byte>> frames) {
       }
       ++line.device->counters().received;
       learn(at, datagram->from_address, datagram->from_mac);
-      frames[count++] = datagram->frame;
+      frames[count++] = packets[k].subspan(datagram->offset, datagram->frame.size());
     }
   }
   if (!lines_.empty()) next_line_ = (next_line_ + 1) % lines_.size();

@@ -17,7 +17,7 @@ bool FaultPort::happens(double probability) {
   return probability > 0 && static_cast<double>(next_random() >> 11) * 0x1.0p-53 < probability;
 }
 
-std::size_t FaultPort::receive(std::span<std::span<const std::byte>> frames) {
+std::size_t FaultPort::receive(std::span<std::span<std::byte>> frames) {
   given_.clear();
   given_.reserve(frames.size());
   ++clock_;
@@ -28,7 +28,7 @@ std::size_t FaultPort::receive(std::span<std::span<const std::byte>> frames) {
     frames[count++] = given_.back();
   }
   // Half the room is left for duplicates.
-  std::array<std::span<const std::byte>, 64> arrived;
+  std::array<std::span<std::byte>, 64> arrived;
   const std::size_t room = std::min(arrived.size(), (frames.size() - count) / 2);
   const std::size_t got = inner_->receive(std::span(arrived).first(room));
   for (std::size_t i = 0; i < got; ++i) {

@@ -90,7 +90,8 @@ std::optional<Datagram> open_packet(std::span<const std::byte> packet, const End
   if (ip_bytes + kEthernetBytes > packet.size() || udp_bytes <= kUdpBytes || udp_bytes + kIpBytes != ip_bytes)
     return std::nullopt;
   if (internet_checksum(packet.subspan(kEthernetBytes, kIpBytes)) != 0) return std::nullopt;
-  out.frame = packet.subspan(kPacketHeaderBytes, udp_bytes - kUdpBytes);
+  out.offset = kPacketHeaderBytes;
+  out.frame = packet.subspan(out.offset, udp_bytes - kUdpBytes);
   return out;
 }
 

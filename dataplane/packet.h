@@ -40,6 +40,7 @@ struct Datagram {
   MacAddress from_mac{};
   std::uint32_t from_address = 0;
   std::span<const std::byte> frame;
+  std::size_t offset = 0;  // Of the frame in the packet.
 };
 
 // The datagram inside a received packet, if it is one to `to` (its MAC does not matter). Nothing when it is none: not

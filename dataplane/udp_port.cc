@@ -231,7 +231,7 @@ void UdpPort::receive_messages() {
   }
 }
 
-std::size_t UdpPort::receive(std::span<std::span<const std::byte>> frames) {
+std::size_t UdpPort::receive(std::span<std::span<std::byte>> frames) {
   if (arrivals_.empty()) receive_messages();
   std::size_t count = 0;
   while (count < frames.size() && !arrivals_.empty()) {

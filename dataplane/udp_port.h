@@ -43,7 +43,7 @@ class UdpPort : public NetworkPort {
                                                              const std::vector<PeerConfig>& peers);
   ~UdpPort() override;
 
-  std::size_t receive(std::span<std::span<const std::byte>> frames) override;
+  std::size_t receive(std::span<std::span<std::byte>> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override;
@@ -69,7 +69,7 @@ class UdpPort : public NetworkPort {
     std::size_t bytes = 0;
   };
   struct Arrival {
-    std::span<const std::byte> left;
+    std::span<std::byte> left;
     std::size_t segment = 0;
   };
 

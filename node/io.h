@@ -33,8 +33,10 @@ struct OutFrame {
 class Port {
  public:
   virtual ~Port() = default;
-  // Fills `frames` with up to its size received frames; they stay valid until the next receive().
-  virtual std::size_t receive(std::span<std::span<const std::byte>> frames) = 0;
+  virtual void begin_turn(Instant) {}  // What time it is until the next turn.
+  // Fills `frames` with up to its size received frames; they stay valid until the next receive(),
+  // and may be written to.
+  virtual std::size_t receive(std::span<std::span<std::byte>> frames) = 0;
   // How many frames may be sent to `peer` now. 0 also while its link is down.
   virtual std::size_t room(NodeId peer) = 0;
   virtual void send(NodeId peer,

@@ -52,6 +52,10 @@ void fields(auto& c, Is<PolicyUpdate> auto& v) {
   }
 }
 void fields(auto& c, Is<Bye> auto& v) { c.prose(v.text); }
+void fields(auto& c, Is<seal::KeyRequest> auto& v) { c.values(v.ephemeral, v.mac); }
+void fields(auto& c, Is<seal::KeyCookie> auto& v) { c.values(v.ephemeral, v.cookie, v.mac); }
+void fields(auto& c, Is<seal::KeyOpen> auto& v) { c.values(v.cookie, v.message); }
+void fields(auto& c, Is<seal::KeyReply> auto& v) { c.value(v.message); }
 
 // ---- Relations between fields that were each within bounds.
 
@@ -212,6 +216,14 @@ template <>
 constexpr FrameKind kKindOf<PolicyUpdate> = FrameKind::kPolicy;
 template <>
 constexpr FrameKind kKindOf<Bye> = FrameKind::kBye;
+template <>
+constexpr FrameKind kKindOf<seal::KeyRequest> = FrameKind::kKeyRequest;
+template <>
+constexpr FrameKind kKindOf<seal::KeyCookie> = FrameKind::kKeyCookie;
+template <>
+constexpr FrameKind kKindOf<seal::KeyOpen> = FrameKind::kKeyOpen;
+template <>
+constexpr FrameKind kKindOf<seal::KeyReply> = FrameKind::kKeyReply;
 
 }  // namespace
 
@@ -233,7 +245,8 @@ void write_body(BodyWriter& out, const Body& body) {
 }
 
 bool known_control(FrameKind kind) {
-  return (kind >= FrameKind::kAck && kind <= FrameKind::kPolicy) || kind == FrameKind::kBye;
+  return (kind >= FrameKind::kAck && kind <= FrameKind::kPolicy) ||
+         (kind >= FrameKind::kBye && kind <= FrameKind::kKeyReply);
 }
 
 Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
@@ -260,6 +273,14 @@ Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
       return read_as<PolicyUpdate>(bytes, out);
     case FrameKind::kBye:
       return read_as<Bye>(bytes, out);
+    case FrameKind::kKeyRequest:
+      return read_as<seal::KeyRequest>(bytes, out);
+    case FrameKind::kKeyCookie:
+      return read_as<seal::KeyCookie>(bytes, out);
+    case FrameKind::kKeyOpen:
+      return read_as<seal::KeyOpen>(bytes, out);
+    case FrameKind::kKeyReply:
+      return read_as<seal::KeyReply>(bytes, out);
     default:
       return Verdict::kUnknownKind;
   }

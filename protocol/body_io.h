@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <string>
 #include <vector>
@@ -34,6 +35,10 @@ class BodyWriter {
   void value(const Random128& v) { values(v.high, v.low); }
   void value(const Digest128& v) { values(v.high, v.low); }
   void value(const RefuseReason& v) { out_.le(static_cast<std::uint8_t>(v)); }
+  template <std::size_t kBytes>
+  void value(const std::array<std::byte, kBytes>& v) {
+    out_.bytes(v);
+  }
 
   void text(const std::string& v, std::size_t bytes_max) {
     CHECK(v.size() <= bytes_max);
@@ -94,6 +99,10 @@ class BodyReader {
   void value(Epoch& v) { values(v.term, v.incarnation); }
   void value(Random128& v) { values(v.high, v.low); }
   void value(Digest128& v) { values(v.high, v.low); }
+  template <std::size_t kBytes>
+  void value(std::array<std::byte, kBytes>& v) {
+    std::ranges::copy(in_.bytes(kBytes), v.begin());
+  }
   void value(RefuseReason& v) {
     const auto byte = in_.le<std::uint8_t>();
     v = static_cast<RefuseReason>(byte);

@@ -39,9 +39,9 @@ void write_header(std::span<std::byte> out, const FrameHeader& h, std::size_t he
   store(out, 20, h.source.value);
   store(out, 22, h.destination.value);
   store(out, 24, h.session.value);
-  store(out, 32, h.key);
+  store(out, kKeyOffset, h.key);
   store(out, 36, std::uint32_t{0});
-  store(out, 40, h.packet_number);
+  store(out, kPacketNumberOffset, h.packet_number);
   store(out, 48, h.epoch.term);
   store(out, 52, h.epoch.incarnation);
   store(out, 56, h.timeline.value);
@@ -101,7 +101,8 @@ Verdict check_envelope(std::span<const std::byte> bytes, const FrameHeader& h, c
   if (bytes.size() < header_bytes || bytes.size() - header_bytes < envelope.payload_bytes) return Verdict::kTruncated;
   if (bytes.size() - header_bytes > envelope.payload_bytes) return Verdict::kOversized;
   if (!data && bytes.size() > kControlBytesMax) return Verdict::kOversized;
-  if ((h.flags & ~kMustUnderstand) != 0 || envelope.reserved != 0 || h.key != 0) return Verdict::kReservedBits;
+  if ((h.flags & ~kMustUnderstand) != 0 || envelope.reserved != 0) return Verdict::kReservedBits;
+  if (h.key != 0) return Verdict::kSealed;
   return tag_of(data ? bytes.first(header_bytes) : bytes) == envelope.tag ? Verdict::kAccepted : Verdict::kChecksum;
 }
 
@@ -209,6 +210,21 @@ std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t
   store(out, 128, batch.digest);
   write_tag(out.first(kDataHeaderBytes));
   return kDataHeaderBytes;
+}
+
+std::span<const std::byte> tagged_part(std::span<const std::byte> frame) {
+  if (frame.size() < kHeaderBytes) return {};
+  ByteReader in(frame.subspan(3));
+  const bool data = static_cast<FrameKind>(in.le<std::uint8_t>()) == FrameKind::kData;
+  in.bytes(2);
+  const std::size_t header_bytes = in.le<std::uint16_t>();
+  const std::size_t bytes = data ? header_bytes : frame.size();
+  const bool tagged = bytes >= kHeaderBytes && bytes <= kControlBytesMax && bytes <= frame.size();
+  return frame.first(tagged ? bytes : 0);
+}
+
+void renew_tag(std::span<std::byte> frame) {
+  if (const std::size_t bytes = tagged_part(frame).size(); bytes > 0) write_tag(frame.first(bytes));
 }
 
 }  // namespace slipstream::protocol

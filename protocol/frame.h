@@ -13,6 +13,7 @@
 #include "base/ids.h"
 #include "base/lsn.h"
 #include "protocol/verdict.h"
+#include "seal/exchange.h"
 
 // The wire format: one frame per datagram. docs/wire_format.md is the specification, tests/golden/ holds a vector of
 // each kind.
@@ -22,7 +23,7 @@ constexpr std::uint16_t kMagic = 0x4c53;  // "SL", little-endian.
 constexpr std::uint8_t kFormatVersion = 1;
 constexpr std::size_t kHeaderBytes = 112;
 constexpr std::size_t kDataHeaderBytes = kHeaderBytes + 24;
-constexpr std::size_t kTagOffset = 96;
+constexpr std::size_t kKeyOffset = 32, kPacketNumberOffset = 40, kTagOffset = 96;
 // Plaintext: XXH3-128 of all but the tag and a data frame's payload. Sealed: the AEAD's tag.
 constexpr std::size_t kTagBytes = 16;
 constexpr std::uint16_t kMustUnderstand = 0x8000;
@@ -60,6 +61,10 @@ enum class FrameKind : std::uint8_t {
   kFenceReply = 13,  // Reserved.
   kZeros = 14,       // Reserved: zeros up to a position.
   kBye = 15,         // Orderly end of a session.
+  kKeyRequest = 16,  // To agree on keys for sealing (seal/exchange.h).
+  kKeyCookie = 17,
+  kKeyOpen = 18,
+  kKeyReply = 19,
 };
 
 struct FrameHeader {
@@ -226,7 +231,7 @@ struct Unknown {
 };
 
 using Body = std::variant<Unknown, Data, Ack, Probe, Hello, Welcome, Refuse, DigestRequest, DigestReply, Adopt, History,
-                          PolicyUpdate, Bye>;
+                          PolicyUpdate, Bye, seal::KeyRequest, seal::KeyCookie, seal::KeyOpen, seal::KeyReply>;
 
 struct Frame {
   FrameHeader header;
@@ -247,5 +252,11 @@ bool fits(const PolicyUpdate& update);
 // follows it on the wire.
 std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t payload_bytes,
                              std::span<std::byte> out);
+
+// What a plaintext frame's tag is computed over, the tag's own place included; empty where decode() refuses the frame
+// before it looks at the tag.
+std::span<const std::byte> tagged_part(std::span<const std::byte> frame);
+// Computes a plaintext frame's tag again.
+void renew_tag(std::span<std::byte> frame);
 
 }  // namespace slipstream::protocol

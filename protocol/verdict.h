@@ -28,8 +28,16 @@ enum class Verdict : std::uint8_t {
   kBadAck,      // Acknowledges what was never sent, or falls.
   kBadField,    // Another field out of its range.
   kUnexpected,  // Well formed, but not in this state.
+  // Of sealed frames (node/sealed_port.h):
+  kSealed,      // Sealed, but this side expects plaintext.
+  kNotSealed,   // Plaintext, but this side expects sealed frames.
+  kUnknownKey,  // Sealed under a key of an earlier or of no session.
+  kReplayed,    // Its packet number was seen, or is too old to know.
+  kForged,      // Not what its sender sealed; or of a key exchange, by one who lacks the cluster key.
+  kBadCookie,   // Opens a session with a cookie that was not given out for it, or was used.
+  kNotThePeer,  // Opens a session without the static key of whom it says it is.
 };
-constexpr std::size_t kVerdicts = 20;
+constexpr std::size_t kVerdicts = 27;
 std::string_view to_string(Verdict verdict);
 
 }  // namespace slipstream::protocol

@@ -13,7 +13,7 @@ namespace {
 // Gives numbered frames, 8 at a time.
 class Source : public node::Port {
  public:
-  std::size_t receive(std::span<std::span<const std::byte>> frames) override {
+  std::size_t receive(std::span<std::span<std::byte>> frames) override {
     std::size_t count = 0;
     for (; count < std::min<std::size_t>(frames.size(), 8) && next_ < 20000; ++count, ++next_) {
       std::memcpy(slots_[count].data(), &next_, sizeof next_);
@@ -33,7 +33,7 @@ class Source : public node::Port {
 
 std::vector<std::uint32_t> drain(Faults faults, FaultPort::Counters* counters = nullptr) {
   FaultPort port(std::make_unique<Source>(), faults);
-  std::array<std::span<const std::byte>, 64> frames;
+  std::array<std::span<std::byte>, 64> frames;
   std::vector<std::uint32_t> out;
   for (int turn = 0; turn < 5000; ++turn) {
     const std::size_t count = port.receive(frames);

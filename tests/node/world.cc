@@ -18,7 +18,7 @@ void Network::send(NodeId from, NodeId to, Wire bytes) {
   queues_[to].push_back(std::move(bytes));
 }
 
-std::size_t FakePort::receive(std::span<std::span<const std::byte>> frames) {
+std::size_t FakePort::receive(std::span<std::span<std::byte>> frames) {
   for (auto& wire : network_.take(self_))
     if (connected) waiting_.push_back(std::move(wire));
   held_.clear();

@@ -119,6 +119,16 @@ std::vector<Sample> samples() {
   marked.not_held = {{Lsn{0x3000}, Lsn{0x4000}}, {Lsn{0x5000}, Lsn{UINT64_MAX}}};
   add("policy_not_held", FrameKind::kPolicy, marked);
   add("bye", FrameKind::kBye, Bye{"shutting down"});
+  seal::NoiseMessage message;
+  for (std::size_t i = 0; i < message.size(); ++i) message[i] = static_cast<std::byte>(i);
+  seal::PublicKey ephemeral;
+  std::copy_n(message.begin(), ephemeral.size(), ephemeral.begin());
+  seal::Cookie cookie, mac;
+  cookie.fill(std::byte{0xc0}), mac.fill(std::byte{0xaa});
+  add("key_request", FrameKind::kKeyRequest, seal::KeyRequest{ephemeral, mac});
+  add("key_cookie", FrameKind::kKeyCookie, seal::KeyCookie{ephemeral, cookie, mac});
+  add("key_open", FrameKind::kKeyOpen, seal::KeyOpen{cookie, message});
+  add("key_reply", FrameKind::kKeyReply, seal::KeyReply{message});
   return all;
 }
 

@@ -61,7 +61,7 @@ void Network::heal() {
   for (auto& [ends, place] : places_) place.link = Link{}, place.burst_left = 0;
 }
 
-std::size_t Port::receive(std::span<std::span<const std::byte>> frames) {
+std::size_t Port::receive(std::span<std::span<std::byte>> frames) {
   held_.clear();
   while (held_.size() < frames.size() && !waiting_.empty()) {
     held_.push_back(std::move(waiting_.front()));

@@ -63,7 +63,7 @@ class Port : public node::Port {
   Port(Common common, Network& network, NodeId self, Random random)
       : common_(common), network_(network), self_(self), random_(random) {}
 
-  std::size_t receive(std::span<std::span<const std::byte>> frames) override;
+  std::size_t receive(std::span<std::span<std::byte>> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override {}

@@ -163,7 +163,7 @@ class Peer {
   std::string mode_;
   std::vector<std::size_t> sizes_;
   std::vector<std::byte> payload_;
-  std::array<std::span<const std::byte>, 64> frames_;
+  std::array<std::span<std::byte>, 64> frames_;
   std::uint64_t count_ = 0, next_ = 0, resent_ = 0;
   bool up_ = false, waiting_ = false;
   Instant sent_{}, told_{};

@@ -1,0 +1,202 @@
+#include "node/sealed_port.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+namespace slipstream::node {
+namespace {
+
+using protocol::FrameKind;
+using protocol::Verdict;
+
+constexpr Duration kRetry = milliseconds(100);
+constexpr Duration kSilence = milliseconds(300);  // Three heartbeats.
+constexpr Duration kSessionLasts = seconds(3600);
+constexpr int kReceiveTries = 4;  // When all frames of a burst were for us, or refused.
+
+bool is_exchange(FrameKind kind) { return kind >= FrameKind::kKeyRequest && kind <= FrameKind::kKeyReply; }
+
+}  // namespace
+
+struct SealedPort::Channel {
+  NodeId id;
+  std::optional<seal::Initiator> initiator;
+  std::optional<seal::Responder> responder;
+  // Agreed on and used; agreed on, but not seen in use by the initiator; the one before, whose frames may come late.
+  std::optional<seal::Session> current, proposed, previous;
+  std::optional<OutFrame> held;             // To be sent once there are keys.
+  bool wanted = false;                      // Frames wait for keys.
+  std::optional<Instant> unanswered_since;  // When the first frame was sent after the last that came.
+  Instant agreed{}, requested{};
+};
+
+SealedPort::SealedPort(Port& inner, SealOptions options, const std::vector<SealedPeer>& peers)
+    : inner_(inner), options_(std::move(options)), sealed_(protocol::kFrameBytesMax) {
+  for (const SealedPeer& peer : peers) {
+    auto& added = channels_.emplace_back(std::make_unique<Channel>());
+    added->id = peer.id;
+    const seal::ExchangeParty self{options_.name, options_.id}, other{peer.name, peer.id};
+    seal::ExchangeConfig config{options_.own,
+                                peer.key,
+                                options_.cluster_key,
+                                options_.initiates ? self : other,
+                                options_.initiates ? other : self,
+                                options_.rekey_packets,
+                                options_.random};
+    if (options_.initiates)
+      added->initiator.emplace(std::move(config));
+    else
+      added->responder.emplace(std::move(config));
+  }
+}
+SealedPort::~SealedPort() = default;
+
+SealedPort::Channel* SealedPort::channel(NodeId peer) const {
+  const auto it = std::ranges::find_if(channels_, [&](const auto& each) { return each->id == peer; });
+  return it == channels_.end() ? nullptr : it->get();
+}
+
+bool SealedPort::has_keys(NodeId peer) const {
+  const Channel* found = channel(peer);
+  return found && found->current;
+}
+
+void SealedPort::begin_turn(Instant now) {
+  now_ = now;
+  inner_.begin_turn(now);
+  for (const auto& each : channels_) {
+    if (!each->initiator || now - each->requested < kRetry) continue;
+    const bool silent = each->unanswered_since && now - *each->unanswered_since > kSilence;
+    if (each->wanted || silent || (each->current && now - each->agreed > kSessionLasts)) request(*each);
+  }
+}
+
+void SealedPort::request(Channel& to) {
+  to.requested = now_;
+  send_exchange(to, to.initiator->request(now_));
+}
+
+void SealedPort::send_exchange(Channel& to, const protocol::Body& body) {
+  protocol::FrameHeader header;
+  header.flags = protocol::kMustUnderstand;
+  header.source = options_.id, header.destination = to.id;
+  out_.head_bytes = protocol::encode(header, body, out_.head);
+  out_.payload = {};
+  inner_.send(to.id, out_);
+  inner_.flush();
+}
+
+void SealedPort::send(NodeId peer, const OutFrame& frame) {
+  Channel* to = channel(peer);
+  if (!to) return;
+  if (!to->current) {
+    if (frame.payload.empty()) to->held = frame;
+    to->wanted = true;
+    if (to->initiator && now_ - to->requested >= kRetry) request(*to);
+    return;
+  }
+  const auto sealed = std::span(sealed_).first(frame.head_bytes + frame.payload.size());
+  protocol::seal_frame(std::span(frame.head).first(frame.head_bytes), frame.payload, to->current->sealing, sealed);
+  out_.head_bytes = 0;
+  out_.payload = sealed;
+  inner_.send(peer, out_);
+  if (!to->unanswered_since) to->unanswered_since = now_;
+}
+
+void SealedPort::send_held(Channel& to) {
+  to.wanted = false;
+  if (const auto held = std::exchange(to.held, std::nullopt)) {
+    send(to.id, *held);
+    inner_.flush();
+  }
+}
+
+std::size_t SealedPort::receive(std::span<std::span<std::byte>> frames) {
+  for (int i = 0; i < kReceiveTries; ++i) {
+    const std::size_t arrived = inner_.receive(frames);
+    std::size_t opened = 0;
+    for (std::size_t k = 0; k < arrived; ++k)
+      if (open(frames[k])) frames[opened++] = frames[k];
+    if (arrived == 0 || opened > 0) return opened;
+  }
+  return 0;
+}
+
+// Whether it is for the node.
+bool SealedPort::open(std::span<std::byte> frame) {
+  protocol::Outside outside;
+  Verdict verdict = protocol::peek(frame, outside);
+  Channel* from = verdict == Verdict::kAccepted ? channel(outside.source) : nullptr;
+  if (verdict == Verdict::kAccepted && (!from || outside.destination != options_.id)) verdict = Verdict::kUnknownNode;
+  if (verdict == Verdict::kAccepted) {
+    if (outside.key != 0)
+      verdict = open_sealed(*from, frame, outside.key);
+    else if (is_exchange(outside.kind))
+      verdict = on_exchange(*from, frame);
+    else
+      verdict = Verdict::kNotSealed;
+  }
+  if (verdict != Verdict::kAccepted) refused_.count(verdict);
+  return verdict == Verdict::kAccepted && outside.key != 0;
+}
+
+Verdict SealedPort::open_sealed(Channel& from, std::span<std::byte> frame, std::uint32_t key) {
+  const auto is_for = [&](const std::optional<seal::Session>& session) {
+    return session && session->opening.session_id() == key >> 8;
+  };
+  auto* session = is_for(from.current)    ? &from.current
+                  : is_for(from.proposed) ? &from.proposed
+                  : is_for(from.previous) ? &from.previous
+                                          : nullptr;
+  if (!session) return Verdict::kUnknownKey;
+  const Verdict verdict = protocol::open_frame(frame, (*session)->opening);
+  if (verdict != Verdict::kAccepted) return verdict;
+  from.unanswered_since.reset();
+  if (session != &from.proposed) return verdict;
+  // The initiator has the reply: it holds the keys that its message promised.
+  from.previous = std::exchange(from.current, std::exchange(from.proposed, std::nullopt));
+  from.agreed = now_;
+  from.responder->on_confirmed();
+  ++sessions_;
+  send_held(from);
+  return verdict;
+}
+
+Verdict SealedPort::on_exchange(Channel& from, std::span<const std::byte> bytes) {
+  protocol::Frame frame;
+  if (const Verdict verdict = protocol::decode(bytes, frame); verdict != Verdict::kAccepted) return verdict;
+  if (const auto* asked = std::get_if<seal::KeyRequest>(&frame.body); asked && from.responder) {
+    const auto cookie = from.responder->on_request(*asked, now_);
+    if (!cookie) return Verdict::kForged;
+    send_exchange(from, *cookie);
+    return Verdict::kAccepted;
+  }
+  if (const auto* cookie = std::get_if<seal::KeyCookie>(&frame.body); cookie && from.initiator) {
+    const auto opening = from.initiator->on_cookie(*cookie);
+    if (!opening) return Verdict::kForged;
+    send_exchange(from, *opening);
+    return Verdict::kAccepted;
+  }
+  if (const auto* opening = std::get_if<seal::KeyOpen>(&frame.body); opening && from.responder) {
+    auto accepted = from.responder->on_open(*opening, now_);
+    if (!accepted)
+      return accepted.error() == seal::Responder::Refusal::kBadCookie ? Verdict::kBadCookie : Verdict::kNotThePeer;
+    if (accepted->session) from.proposed = std::move(accepted->session);
+    send_exchange(from, accepted->reply);
+    return Verdict::kAccepted;
+  }
+  if (const auto* reply = std::get_if<seal::KeyReply>(&frame.body); reply && from.initiator) {
+    auto session = from.initiator->on_reply(*reply);
+    if (!session) return Verdict::kNotThePeer;
+    from.previous = std::exchange(from.current, std::move(session));
+    from.agreed = now_;
+    from.unanswered_since.reset();
+    ++sessions_;
+    send_held(from);
+    return Verdict::kAccepted;
+  }
+  return Verdict::kUnexpected;
+}
+
+}  // namespace slipstream::node

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/ids.h"
+#include "protocol/frame.h"
+#include "seal/session.h"
+
+// Sealed frames: the header stays readable, and is authenticated; all behind it is enciphered. Its key and packet
+// number are those of the session (seal/session.h), its tag is AES-GCM's.
+namespace slipstream::protocol {
+
+// The parts of a header that are looked at before the frame is opened; nothing of it is proven.
+struct Outside {
+  FrameKind kind = FrameKind::kProbe;
+  NodeId source, destination;
+  std::uint32_t key = 0;  // 0: plaintext.
+};
+// kAccepted, kTruncated, kMagic or kVersion.
+[[nodiscard]] Verdict peek(std::span<const std::byte> frame, Outside& out);
+
+// Seals the plaintext frame that consists of `head` (at least a header) and `payload` into `out`, of as many bytes.
+void seal_frame(std::span<const std::byte> head, std::span<const std::byte> payload, seal::Sealing& sealing,
+                std::span<std::byte> out);
+
+// Opens a frame in its place: it is a plaintext frame then, to be decoded, or garbage.
+[[nodiscard]] Verdict open_frame(std::span<std::byte> frame, seal::Opening& opening);
+
+}  // namespace slipstream::protocol

@@ -1,0 +1,88 @@
+#include "protocol/sealed_frame.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/protocol/samples.h"
+#include "tests/seal/hex.h"
+
+namespace slipstream::protocol {
+namespace {
+
+class SealedFrames : public testing::Test {
+ protected:
+  Bytes sealed(const Bytes& plain) {
+    Bytes out(plain.size());
+    const std::size_t head = plain[3] == std::byte{1} ? kDataHeaderBytes : plain.size();
+    seal_frame(std::span(plain).first(head), std::span(plain).subspan(head), sealing, out);
+    return out;
+  }
+
+  seal::Secret root = seal::Secret::random(seal::counting_source(5));
+  seal::Sealing sealing{root, 77};
+  seal::Opening opening{root, 77};
+};
+
+TEST_F(SealedFrames, OfEveryKindAreThePlaintextFramesAgain) {
+  for (const Sample& sample : samples()) {
+    const Bytes plain = encoded(sample);
+    Bytes bytes = sealed(plain);
+    EXPECT_EQ(verdict_of(bytes), Verdict::kSealed) << sample.name;
+    Outside outside;
+    ASSERT_EQ(peek(bytes, outside), Verdict::kAccepted);
+    EXPECT_EQ(outside.kind, sample.header.kind);
+    EXPECT_EQ(outside.source, sample.header.source);
+    EXPECT_EQ(outside.destination, sample.header.destination);
+    EXPECT_EQ(outside.key >> 8, 77u);
+    ASSERT_EQ(open_frame(bytes, opening), Verdict::kAccepted) << sample.name;
+    // But for the packet number, which is the session's.
+    std::copy_n(plain.begin() + kPacketNumberOffset, 8, bytes.begin() + kPacketNumberOffset);
+    renew_tag(bytes);
+    EXPECT_EQ(bytes, plain) << sample.name;
+  }
+}
+
+TEST_F(SealedFrames, ShowNothingOfWhatTheyCarry) {
+  const Bytes plain = encoded(sample("data"));
+  const Bytes bytes = sealed(plain);
+  for (std::size_t at = kHeaderBytes; at + 8 <= plain.size(); ++at)
+    EXPECT_EQ(std::ranges::search(bytes, std::span(plain).subspan(at, 8)).size(), 0u) << "at " << at;
+}
+
+TEST_F(SealedFrames, AreRefusedWhenAnyBitChanged) {
+  for (const char* name : {"data", "ack", "hello"}) {
+    const Bytes bytes = sealed(encoded(sample(name)));
+    for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+      Bytes changed = bytes;
+      changed[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+      const Verdict verdict = open_frame(changed, opening);
+      EXPECT_TRUE(verdict == Verdict::kForged || verdict == Verdict::kUnknownKey || verdict == Verdict::kReplayed)
+          << name << " bit " << bit;
+    }
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+      Bytes cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
+      EXPECT_NE(open_frame(cut, opening), Verdict::kAccepted) << name << " of " << size << " bytes";
+    }
+    Bytes intact = bytes;
+    EXPECT_EQ(open_frame(intact, opening), Verdict::kAccepted);
+  }
+}
+
+// A peer may be broken, too: what it sealed is decoded like any other frame.
+TEST_F(SealedFrames, OfABrokenPeerAreOpenedAndThenRefused) {
+  Bytes plain = encoded(sample("probe"));
+  const auto reopened = [&](const Bytes& broken) {
+    Bytes out(broken.size());
+    seal_frame(broken, {}, sealing, out);
+    EXPECT_EQ(open_frame(out, opening), Verdict::kAccepted);
+    return verdict_of(out);
+  };
+  EXPECT_EQ(reopened(with_number(plain, 6, 5000, 2)), Verdict::kBadField);
+  plain.resize(3000);
+  EXPECT_EQ(reopened(plain), Verdict::kOversized);
+  Bytes data = encoded(sample("data"));
+  data[6] = data[7] = std::byte{0xff};
+  EXPECT_EQ(reopened(data), Verdict::kBadField);
+}
+
+}  // namespace
+}  // namespace slipstream::protocol
