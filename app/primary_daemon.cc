@@ -18,6 +18,7 @@
 #include "app/service_notifier.h"
 #include "app/status.h"
 #include "dataplane/idle.h"
+#include "node/met_replicas.h"
 #include "node/step.h"
 #include "postgres/sql_session.h"
 #include "postgres/upstream.h"
@@ -39,7 +40,8 @@ std::string machine_of(const std::string& data_directory) {
 
 std::expected<node::State, Error> load_or_make_state(const std::filesystem::path& path,
                                                      const postgres::PrimaryFacts& facts,
-                                                     std::optional<std::uint32_t> claim_term) {
+                                                     std::optional<std::uint32_t> claim_term,
+                                                     std::span<const ack::Member> replicas) {
   const std::string machine = machine_of(facts.data_directory);
   node::State state;
   if (std::filesystem::exists(path)) {
@@ -84,6 +86,7 @@ std::expected<node::State, Error> load_or_make_state(const std::filesystem::path
     state.own_epoch = {claim_term.value_or(1), 0};
     state.superseded = false;
   }
+  if (claim_term) node::expect_all(state, replicas);
   state.machine = machine;
   state.system = facts.system;
   return state;
@@ -129,7 +132,9 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
                                                   ? std::filesystem::path(facts->data_directory) / "pg_wal"
                                                   : std::filesystem::path(config.primary.wal_directory);
   if (auto fit = wal::io::check_wal_directory(wal_directory, layout); !fit) return std::unexpected(fit.error());
-  auto state = load_or_make_state(state_directory / "state", *facts, claim_term);
+  std::vector<ack::Member> replicas;
+  for (const NodeConfig* replica : config.replicas()) replicas.push_back({replica->number, replica->name});
+  auto state = load_or_make_state(state_directory / "state", *facts, claim_term, replicas);
   if (!state) return std::unexpected(state.error());
 
   auto network = Network::open(config);
@@ -148,7 +153,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
 
   node::PrimaryOptions options;
   options.id = config.self().number, options.name = config.name, options.policy = config.policy;
-  for (const NodeConfig* replica : config.replicas()) options.replicas.push_back({replica->number, replica->name});
+  options.replicas = std::move(replicas);
   options.catch_up_rate = config.primary.catch_up_rate;
   options.random_seed = random_u64();
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());

@@ -37,6 +37,11 @@ void MetReplicas::record(const ack::Member& replica, LogId log) {
   });
 }
 
+void expect_all(State& state, std::span<const ack::Member> replicas) {
+  for (const ack::Member& each : replicas)
+    if (!is_among(state.met, each)) state.met.push_back({each.name, each.id, {}});
+}
+
 bool MetReplicas::expects(const ack::Member& replica) const {
   const State& state = keeper_.state();
   return is_among(state.met, replica) || is_member(state.policy, replica) ||

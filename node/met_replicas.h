@@ -30,4 +30,8 @@ class MetReplicas {
   StateKeeper::Ticket ticket_ = 0;
 };
 
+// For a state made because another was lost, or that may be an older one (a term was claimed by hand): any configured
+// replica may have been met before.
+void expect_all(State& state, std::span<const ack::Member> replicas);
+
 }  // namespace slipstream::node

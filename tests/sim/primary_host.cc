@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "node/met_replicas.h"
 #include "node/step.h"
 
 namespace slipstream::sim {
@@ -106,6 +107,7 @@ void PrimaryHost::lose_state() {
   state.identity = Identity{{random_.next(), random_.next()}};
   state.machine = "machine";
   state.system = kSystem;
+  if (term_ > 1) node::expect_all(state, replicas_);  // As the daemon does when a term is claimed.
   disk.state.make(node::encode(state));
 }
 
