@@ -49,10 +49,12 @@ std::string World::what_is_missing() const {
 void World::end_healed() {
   network_.heal();
   network_.frame_bytes_max = profile.frame_bytes;
-  primary_->port.full = primary_->disk.error = primary_->disk.spoiled = 0;
+  primary_->port.set_full(0);
+  primary_->disk.error = primary_->disk.spoiled = 0;
   postgres_.stop_clients();
   for (auto& host : replicas_) {
-    host->port.full = host->disk.error = 0;
+    host->port.set_full(0);
+    host->disk.error = 0;
     host->disk.stall = {}, host->disk.no_space = false;
     host->pause(false);
     host->start();

@@ -57,8 +57,8 @@ void World::disturb_network() {
         counts.note(Fault::kSmallerFrames);
         network_.frame_bytes_max = random_.one_of(std::vector<std::size_t>{1472, 1428, 2048, 8972});
       } else {
-        primary_->port.full = random_.chance(0.5) ? 0.5 : 0;
-        for (auto& host : replicas_) host->port.full = random_.chance(0.3) ? 0.5 : 0;
+        primary_->port.set_full(random_.chance(0.5) ? 0.5 : 0);
+        for (auto& host : replicas_) host->port.set_full(random_.chance(0.3) ? 0.5 : 0);
       }
   }
 }

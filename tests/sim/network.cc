@@ -1,6 +1,15 @@
 #include "tests/sim/network.h"
 
 namespace slipstream::sim {
+namespace {
+
+Wire bytes_of(const node::OutFrame& frame) {
+  Wire out(frame.head.begin(), frame.head.begin() + static_cast<std::ptrdiff_t>(frame.head_bytes));
+  out.insert(out.end(), frame.payload.begin(), frame.payload.end());
+  return out;
+}
+
+}  // namespace
 
 void Network::send(NodeId from, NodeId to, Wire bytes) {
   Place& place = places_[{from, to}];
@@ -61,7 +70,35 @@ void Network::heal() {
   for (auto& [ends, place] : places_) place.link = Link{}, place.burst_left = 0;
 }
 
-std::size_t Port::receive(std::span<std::span<std::byte>> frames) {
+void Port::send(NodeId peer, const node::OutFrame& frame) {
+  if (on_send) on_send(bytes_of(frame));
+  port().send(peer, frame);
+}
+
+// Keys are the hosts' for good; what is agreed on is gone with the process.
+void Port::process_started() {
+  if (!sealing_) return;
+  const auto source = [](Random random) {
+    return [random](std::span<std::byte> out) mutable {
+      for (std::byte& each : out) each = static_cast<std::byte>(random.next() >> 56);
+    };
+  };
+  const auto host_key = [&](NodeId id) { return seal::key_pair_of(seal::Secret::random(source(Random(id.value)))); };
+  std::vector<node::SealedPeer> peers;
+  for (const ack::Member& peer : sealing_->peers) peers.push_back({peer.id, peer.name, host_key(peer.id).public_key});
+  sealed_ = std::make_unique<node::SealedPort>(
+      line_,
+      node::SealOptions{self_, sealing_->name, sealing_->initiates, host_key(self_),
+                        seal::Secret::random(source(Random(0))), random_.from_to(50, 5000), source(random_.fork())},
+      peers);
+}
+
+void Port::process_ended() {
+  line_.clear();
+  sealed_.reset();
+}
+
+std::size_t Line::receive(std::span<std::span<std::byte>> frames) {
   held_.clear();
   while (held_.size() < frames.size() && !waiting_.empty()) {
     held_.push_back(std::move(waiting_.front()));
@@ -71,22 +108,20 @@ std::size_t Port::receive(std::span<std::span<std::byte>> frames) {
   return held_.size();
 }
 
-std::size_t Port::room(NodeId) {
+std::size_t Line::room(NodeId) {
   if (full == 0 || !random_.chance(full)) return 64;
   common_.counts.note(Fault::kFullPort);
   return random_.below(3);
 }
 
-void Port::send(NodeId peer, const node::OutFrame& frame) {
-  Wire bytes(frame.head.begin(), frame.head.begin() + static_cast<std::ptrdiff_t>(frame.head_bytes));
-  bytes.insert(bytes.end(), frame.payload.begin(), frame.payload.end());
+void Line::send(NodeId peer, const node::OutFrame& frame) {
+  Wire bytes = bytes_of(frame);
   if (bytes.size() > frame_bytes_max(peer))
     common_.trace.fail("node {} sent a frame of {} bytes", self_.value, bytes.size());
-  if (on_send) on_send(bytes);
   network_.send(self_, peer, std::move(bytes));
 }
 
-void Port::arrive(Wire bytes) {
+void Line::arrive(Wire bytes) {
   if (waiting_.size() == kWaitingMax) return common_.counts.note(Fault::kFullPort);
   waiting_.push_back(std::move(bytes));
 }

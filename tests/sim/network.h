@@ -4,10 +4,15 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "ack/policy.h"
 #include "node/io.h"
+#include "node/sealed_port.h"
 #include "tests/sim/random.h"
 #include "tests/sim/trace.h"
 
@@ -57,10 +62,10 @@ class Network {
   std::map<NodeId, std::function<void(Wire)>> deliver_;
 };
 
-// A node's port. Frames wait in a bounded queue, as in a NIC's ring.
-class Port : public node::Port {
+// Where a node's frames leave and arrive. They wait in a bounded queue, as in a NIC's ring.
+class Line : public node::Port {
  public:
-  Port(Common common, Network& network, NodeId self, Random random)
+  Line(Common common, Network& network, NodeId self, Random random)
       : common_(common), network_(network), self_(self), random_(random) {}
 
   std::size_t receive(std::span<std::span<std::byte>> frames) override;
@@ -70,8 +75,7 @@ class Port : public node::Port {
   std::size_t frame_bytes_max(NodeId) const override { return network_.frame_bytes_max; }
 
   void arrive(Wire bytes);
-  void clear() { waiting_.clear(), held_.clear(); }  // The process ended.
-  std::function<void(std::span<const std::byte>)> on_send;
+  void clear() { waiting_.clear(), held_.clear(); }
   double full = 0;  // How often there is no room.
 
  private:
@@ -82,6 +86,43 @@ class Port : public node::Port {
   Random random_;
   std::deque<Wire> waiting_;
   std::vector<Wire> held_;
+};
+
+// A node's port: its line, sealed in some runs.
+class Port : public node::Port {
+ public:
+  Port(Common common, Network& network, NodeId self, Random random)
+      : self_(self), random_(~Random(random).next()), line_(common, network, self, random) {}
+
+  void begin_turn(Instant now) override { port().begin_turn(now); }
+  std::size_t receive(std::span<std::span<std::byte>> frames) override { return port().receive(frames); }
+  std::size_t room(NodeId peer) override { return port().room(peer); }
+  void send(NodeId peer, const node::OutFrame& frame) override;
+  void flush() override { port().flush(); }
+  std::size_t frame_bytes_max(NodeId peer) const override { return line_.frame_bytes_max(peer); }
+
+  void arrive(Wire bytes) { line_.arrive(std::move(bytes)); }
+  void process_started();
+  void process_ended();
+  void set_full(double how_often) { line_.full = how_often; }
+  void seal(std::string name, bool initiates, std::vector<ack::Member> peers) {
+    sealing_ = Sealing{std::move(name), initiates, std::move(peers)};
+  }
+  std::function<void(std::span<const std::byte>)> on_send;  // In plaintext.
+
+ private:
+  struct Sealing {
+    std::string name;
+    bool initiates = false;
+    std::vector<ack::Member> peers;
+  };
+  node::Port& port() { return sealed_ ? static_cast<node::Port&>(*sealed_) : line_; }
+
+  NodeId self_;
+  Random random_;
+  Line line_;
+  std::optional<Sealing> sealing_;
+  std::unique_ptr<node::SealedPort> sealed_;  // Of the process that runs.
 };
 
 }  // namespace slipstream::sim

@@ -122,6 +122,7 @@ void PrimaryHost::start(const std::string& policy_text) {
   node::PrimaryOptions options;
   options.id = kPrimaryId, options.name = "a", options.replicas = replicas_, options.policy = policy;
   options.random_seed = random_.next();
+  port.process_started();
   node = std::make_unique<node::PrimaryNode>(options, *state, ring_, catch_up_, common_.now());
   connect_later(milliseconds(20));
   turns_.wake();
@@ -144,7 +145,7 @@ void PrimaryHost::crash() {
   ++life_;
   paused_ = false;
   disk.process_died();
-  port.clear();
+  port.process_ended();
   turns_.never();
   postgres_.daemon_died();
   ++life_;

@@ -80,6 +80,7 @@ void ReplicaHost::start() {
   const Lsn block = align_down(recovered.durable_end, 4096);
   (void)disk.read(
       block, std::span(memory_->ring).subspan(block.value & (kRingBytes - 1), (recovered.durable_end - block).value));
+  port.process_started();
   node = std::make_unique<node::ReplicaNode>(node::ReplicaOptions{member.id, member.name, kPrimaryId, setup.log_only},
                                              *state, recovered, memory_->ring, memory_->compare, common_.now());
   if (!setup.log_only) standby.replica_started();
@@ -97,7 +98,7 @@ void ReplicaHost::crash() {
   node.reset();
   paused_ = false;
   ++life_;
-  port.clear();
+  port.process_ended();
   standby.replica_died();
   turns_.never();
   on_died();
