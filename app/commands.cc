@@ -1,4 +1,5 @@
 #include "app/commands.h"
+#include "app/keys.h"
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -120,6 +121,8 @@ int run_command(const RunArguments& arguments) {
 int config_check_command(const std::string& path, bool connect) {
   const auto config = load_config(path);
   if (!config) return report_error(config.error());
+  if (config->sealed)
+    if (const auto keys = load_keys(*config); !keys) return report_error(keys.error());
   std::printf("%s: %s %s, %zu ports, %zu replicas, policy \"%s\": fine\n", path.c_str(),
               config->role == Role::kPrimary ? "primary" : "replica", config->name.c_str(), config->ports.size(),
               config->replicas().size(), config->policy.c_str());

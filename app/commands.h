@@ -19,6 +19,13 @@ struct RunArguments {
       claim_term;  // Operator's word that this state directory owns that term from now on (E1).
 };
 
+struct KeygenArguments {
+  std::string file;
+  bool cluster = false;  // The key that all hosts share, instead of this host's.
+  bool show = false;     // The public key of one that is there.
+  bool json = false;
+};
+
 struct StatusArguments {
   std::string config;
   std::string socket;
@@ -101,6 +108,7 @@ int promote_command(const PromoteArguments& arguments);
 int restore_command(const RestoreArguments& arguments);
 int verify_command(const VerifyArguments& arguments);
 int bypass_command(const BypassArguments& arguments);
+int keygen_command(const KeygenArguments& arguments);
 int version_command();
 
 // `slipstream bench`.

@@ -114,6 +114,23 @@ void read_port(TomlReader& reader, PortConfig& out) {
     reader.fail("address", fmt::format("\"{}\" is no IPv4 address", out.address));
 }
 
+void read_seal(TomlReader& reader, SealConfig& out) {
+  reader.required_text("host_key", out.host_key);
+  reader.required_text("cluster_key", out.cluster_key);
+  read_number(reader, "rekey_packets", 100, std::int64_t{1} << 23, out.rekey_packets);
+}
+
+void read_public_key(TomlReader& reader, NodeConfig& out) {
+  std::string text;
+  reader.text("public_key", text);
+  if (text.empty()) return;
+  if (auto key = seal::parse_key(text))
+    out.public_key = *key;
+  else
+    reader.fail("public_key", fmt::format("public_key of node \"{}\": {}", out.name, key.error()),
+                "slipstream keygen --show KEYFILE prints it, on that node's host");
+}
+
 void read_node(TomlReader& reader, NodeConfig& out) {
   reader.required_text("name", out.name);
   read_number(reader, "number", 1, 65534, out.number.value);
@@ -124,6 +141,7 @@ void read_node(TomlReader& reader, NodeConfig& out) {
   read_number(reader, "udp_port", 1, 65535, out.udp_port);
   reader.text("via", out.via);
   reader.text("mac", out.mac);
+  read_public_key(reader, out);
   if (!out.address.empty() && !is_ipv4(out.address))
     reader.fail("address", fmt::format("\"{}\" is no IPv4 address", out.address));
 }
@@ -161,6 +179,9 @@ std::optional<Error> check_whole(const Config& config) {
       return error(fmt::format("node \"{}\" is reached via \"{}\", which is no [[port]] here", node.name, node.via),
                    near ? fmt::format("did you mean \"{}\"?", *near) : "name one of this file's ports in via");
     }
+    if (needed && config.sealed && !node.public_key)
+      return error(fmt::format("node \"{}\" has no public_key, and frames are sealed", node.name),
+                   "on its host: slipstream keygen --show KEYFILE");
   }
   const auto primaries = std::count_if(config.nodes.begin(), config.nodes.end(),
                                        [](const NodeConfig& node) { return node.role == Role::kPrimary; });
@@ -229,12 +250,14 @@ std::expected<Config, Error> parse_config(std::string_view text, const std::stri
     reader.required_text("name", config.name);
     if (!reader.has("role")) reader.fail("role", "role is missing", "write role = \"primary\" or role = \"replica\"");
     read_role(reader, config.role);
-    std::string security;
-    reader.text("security", security);
-    if (security != "plaintext")
-      reader.fail(
-          "security", "security must be asked for by name",
-          "frames are not encrypted in this version: write  security = \"plaintext\"  if the network is yours alone");
+    std::string security = "sealed";
+    reader.choice("security", {"sealed", "plaintext"}, security);
+    config.sealed = security != "plaintext";
+    const bool seal = reader.table("seal", [&](TomlReader& sub) { read_seal(sub, config.seal); });
+    if (config.sealed && !seal)
+      reader.fail("security", "frames are sealed, and [seal] with the keys is missing",
+                  "add [seal] with host_key and cluster_key (slipstream keygen makes them), or write  security = "
+                  "\"plaintext\"  if the network is yours alone");
     reader.table("policy", [&](TomlReader& sub) { sub.text("commit", config.policy); });
     const bool primary = reader.table("primary", [&](TomlReader& sub) { read_primary(sub, config.primary); });
     const bool replica = reader.table("replica", [&](TomlReader& sub) { read_replica(sub, config.replica); });

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/ids.h"
 #include "base/lsn.h"
+#include "seal/session.h"
 
 namespace slipstream::app {
 
@@ -42,6 +43,13 @@ struct NodeConfig {  // [[node]]: this node and its peers.
   std::uint16_t udp_port = 7650;
   std::string via;  // The local port it is reached through; empty for this node itself.
   std::string mac;  // Learnt when empty.
+  std::optional<seal::PublicKey> public_key;
+};
+
+struct SealConfig {      // [seal]
+  std::string host_key;  // Files, made by `slipstream keygen`.
+  std::string cluster_key;
+  std::uint64_t rekey_packets = seal::kRekeyPackets;
 };
 
 struct PrimaryConfig {
@@ -83,6 +91,8 @@ struct Config {
   std::string path;
   std::string name;
   Role role = Role::kReplica;
+  bool sealed = true;
+  SealConfig seal;
   std::string policy;
   PrimaryConfig primary;
   ReplicaConfig replica;

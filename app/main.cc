@@ -24,6 +24,20 @@ void add_run(CLI::App& app, RunArguments& arguments, int& code) {
   run->callback([&] { code = run_command(arguments); });
 }
 
+void add_keygen(CLI::App& app, KeygenArguments& arguments, int& code) {
+  CLI::App* keygen = app.add_subcommand("keygen", "Make the keys that frames are sealed with, or show a public key");
+  keygen->add_option("file", arguments.file, "Key file")->required();
+  CLI::Option* cluster =
+      keygen->add_flag("--cluster", arguments.cluster, "Make the key that all hosts of a cluster share");
+  keygen->add_flag("--show", arguments.show, "Print the public key of a file that is there")->excludes(cluster);
+  keygen->add_flag("--json", arguments.json, "Print JSON");
+  keygen->footer(
+      "Example, once for the cluster and then on each host:\n  slipstream keygen --cluster "
+      "/etc/slipstream/cluster.key\n"
+      "  slipstream keygen /etc/slipstream/p1.key");
+  keygen->callback([&] { code = keygen_command(arguments); });
+}
+
 void add_config(CLI::App& app, std::string& file, bool& connect, int& code) {
   CLI::App* config = app.add_subcommand("config", "Work with configuration files");
   config->require_subcommand(1);
@@ -333,6 +347,7 @@ int main_with(int argc, char** argv) {
   app.footer(kExitCodes);
   int code = 0;
   RunArguments run;
+  KeygenArguments keygen;
   InitStandbyArguments init;
   FenceArguments fence;
   AdoptLogArguments adopt;
@@ -345,6 +360,7 @@ int main_with(int argc, char** argv) {
   std::string config, directory;
   bool connect = false, check = false, json = false;
   add_run(app, run, code);
+  add_keygen(app, keygen, code);
   add_config(app, config, connect, code);
   add_init_standby(app, init, code);
   add_status(app, status, code);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/keys.h"
 #include "dataplane/dpdk_port.h"
 #include "dataplane/eal.h"
 #include "dataplane/fault_port.h"
@@ -85,6 +86,12 @@ Opened open_ports(const Config& config) {
 }  // namespace
 
 std::expected<Network, Error> Network::open(const Config& config) {
+  std::optional<SealKeys> keys;
+  if (config.sealed) {
+    auto loaded = load_keys(config);
+    if (!loaded) return std::unexpected(loaded.error());
+    keys = std::move(*loaded);
+  }
   auto port = open_ports(config);
   if (!port) return std::unexpected(port.error());
   std::optional<FaultConfig> faults;
@@ -94,13 +101,25 @@ std::expected<Network, Error> Network::open(const Config& config) {
   out.inner_ = port->get();
   out.wakes_ = (*port)->wakes() && !faults;  // A frame that is held back rings no bell when its time has come.
   out.port_ = std::move(*port);
-  if (!faults) return out;
-  spdlog::warn("faults are injected on received frames: loss {}, duplicate {}, reorder {}, corrupt {}, seed {}",
-               faults->loss, faults->duplicate, faults->reorder, faults->corrupt, faults->seed);
-  out.port_ = std::make_unique<dataplane::FaultPort>(
-      std::move(out.port_),
-      dataplane::Faults{faults->loss, faults->duplicate, faults->reorder, faults->corrupt, faults->seed});
+  if (faults) out.add_faults(*faults);
+  if (keys) out.sealed_ = std::make_unique<node::SealedPort>(*out.port_, std::move(keys->options), keys->peers);
+  if (!keys) spdlog::warn("security = \"plaintext\": whoever is on the network can read and forge what is replicated");
   return out;
+}
+
+void Network::add_faults(const FaultConfig& faults) {
+  spdlog::warn("faults are injected on received frames: loss {}, duplicate {}, reorder {}, corrupt {}, seed {}",
+               faults.loss, faults.duplicate, faults.reorder, faults.corrupt, faults.seed);
+  port_ = std::make_unique<dataplane::FaultPort>(
+      std::move(port_), dataplane::Faults{faults.loss, faults.duplicate, faults.reorder, faults.corrupt, faults.seed});
+}
+
+void Network::describe(node::Snapshot& snapshot) const {
+  snapshot.security = sealed_ ? "sealed" : "plaintext";
+  if (!sealed_) return;
+  for (const auto& [verdict, count] : sealed_->refused().view()) snapshot.verdicts[verdict] += count;
+  for (node::ReplicaView& replica : snapshot.primary.replicas)
+    if (replica.state == "unreachable" && !sealed_->has_keys(replica.id)) replica.reason += ", and no keys agreed on";
 }
 
 dataplane::IdleStrategy Network::prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const {

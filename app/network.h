@@ -8,17 +8,22 @@
 #include "dataplane/idle.h"
 #include "dataplane/network_port.h"
 #include "node/io.h"
+#include "node/sealed_port.h"
+#include "node/snapshot.h"
 
 namespace slipstream::app {
 
-// This node's ports, with faults around them where the configuration asks for them, and how its data thread idles on
-// them.
+// This node's ports, with faults around them where the configuration asks for them, sealed; and how its data thread
+// idles on them.
 class Network {
  public:
   // Opens the ports; starts DPDK if one of them is a device of its.
   static std::expected<Network, Error> open(const Config& config);
 
-  node::Port& port() { return *port_; }
+  // Sealed, unless the configuration asks for plaintext.
+  node::Port& port() { return sealed_ ? static_cast<node::Port&>(*sealed_) : *port_; }
+  node::Port& unsealed_port() { return *port_; }
+  void describe(node::Snapshot& snapshot) const;  // Adds what was refused before the node saw it.
 
   // The data thread's life, on the calling thread: step(now) until `stop`. `deadline()` is the node's. `disk` may be
   // null: no completion of it wakes the thread.
@@ -35,9 +40,11 @@ class Network {
  private:
   static constexpr Duration kShortestSleep = microseconds(50);
 
+  void add_faults(const FaultConfig& faults);
   dataplane::IdleStrategy prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const;
 
   std::unique_ptr<node::Port> port_;
+  std::unique_ptr<node::SealedPort> sealed_;
   const dataplane::NetworkPort* inner_ = nullptr;
   bool wakes_ = false;  // It does whenever there is something to receive.
 };

@@ -19,7 +19,11 @@ constexpr int kLooksForMark = 300, kLooksForReplicas = 100;
 }  // namespace
 
 node::Snapshot PrimaryControl::snapshot() {
-  return mailbox_.call([&] { return node_.snapshot(dataplane::monotonic_now()); });
+  return mailbox_.call([&] {
+    node::Snapshot out = node_.snapshot(dataplane::monotonic_now());
+    network_.describe(out);
+    return out;
+  });
 }
 
 std::expected<Json, Error> PrimaryControl::answer(const Json& request) {

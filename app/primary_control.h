@@ -8,6 +8,7 @@
 #include "app/control.h"
 #include "app/file_disk.h"
 #include "app/mailbox.h"
+#include "app/network.h"
 #include "node/primary_node.h"
 #include "postgres/upstream.h"
 
@@ -17,12 +18,13 @@ namespace slipstream::app {
 class PrimaryControl {
  public:
   PrimaryControl(const Config& config, node::PrimaryNode& node, Mailbox& mailbox,
-                 const postgres::PostgresUpstream& upstream, const FileDisk& disk)
+                 const postgres::PostgresUpstream& upstream, const FileDisk& disk, const Network& network)
       : config_(config),
         node_(node),
         mailbox_(mailbox),
         upstream_(upstream),
         disk_(disk),
+        network_(network),
         bypasses_(config.primary.state_directory) {}
 
   std::expected<Json, Error> answer(const Json& request);
@@ -39,6 +41,7 @@ class PrimaryControl {
   Mailbox& mailbox_;
   const postgres::PostgresUpstream& upstream_;
   const FileDisk& disk_;
+  const Network& network_;
   const BypassJournal bypasses_;
 };
 

@@ -161,7 +161,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
       {config.primary.conninfo, config.primary.application_name, config.primary.slot, facts->system, wake});
 
   Mailbox mailbox(wake);
-  PrimaryControl answers(config, node, mailbox, upstream, disk);
+  PrimaryControl answers(config, node, mailbox, upstream, disk, *network);
   auto control =
       ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
   if (!control) return std::unexpected(control.error());

@@ -105,8 +105,14 @@ class FedFromMemory : public node::Standby {
 class ReplicaControl {
  public:
   ReplicaControl(const Config& config, const ReplicaDirectory& directory, node::ReplicaNode& node, Mailbox& mailbox,
-                 const FileDisk& disk, const postgres::FeedServer* feed)
-      : config_(config), directory_(directory), node_(node), mailbox_(mailbox), disk_(disk), feed_(feed) {}
+                 const FileDisk& disk, const Network& network, const postgres::FeedServer* feed)
+      : config_(config),
+        directory_(directory),
+        node_(node),
+        mailbox_(mailbox),
+        disk_(disk),
+        network_(network),
+        feed_(feed) {}
 
   std::expected<Json, Error> answer(const Json& request) {
     const std::string command = request["command"];
@@ -123,7 +129,11 @@ class ReplicaControl {
   static Instant now() { return dataplane::monotonic_now(); }
 
   Json status() {
-    Json out = status_json(mailbox_.call([&] { return node_.snapshot(now()); }));
+    Json out = status_json(mailbox_.call([&] {
+      node::Snapshot snapshot = node_.snapshot(now());
+      network_.describe(snapshot);
+      return snapshot;
+    }));
     if (feed_) out["replica"]["feed"] = feed_json(feed_->view());
     out["warnings"] = Json::array();
     if (!disk_.note().empty()) out["warnings"].push_back(disk_.note());
@@ -205,6 +215,7 @@ class ReplicaControl {
   node::ReplicaNode& node_;
   Mailbox& mailbox_;
   const FileDisk& disk_;
+  const Network& network_;
   const postgres::FeedServer* feed_;  // None for a log_only replica.
 };
 
@@ -310,7 +321,8 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   FedFromMemory fed(**standby, node, ring.span(), recent);
 
   Mailbox mailbox(wake);
-  ReplicaControl answers(config, *directory, node, mailbox, disk, dynamic_cast<postgres::FeedServer*>(standby->get()));
+  ReplicaControl answers(config, *directory, node, mailbox, disk, *network,
+                         dynamic_cast<postgres::FeedServer*>(standby->get()));
   auto control =
       ControlServer::start(config.runtime.control_socket, [&](const Json& request) { return answers.answer(request); });
   if (!control) return std::unexpected(control.error());

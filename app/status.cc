@@ -235,6 +235,7 @@ Json status_json(const node::Snapshot& snapshot) {
     out["primary"] = primary_json(snapshot.primary);
   else
     out["replica"] = replica_self_json(snapshot.replica);
+  out["security"] = snapshot.security;
   out["frames"] = snapshot.verdicts;
   return out;
 }

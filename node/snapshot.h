@@ -106,6 +106,7 @@ struct Snapshot {
   PrimaryView primary;                            // When role is primary.
   ReplicaSelfView replica;                        // When role is replica.
   std::map<std::string, std::uint64_t> verdicts;  // Refused and accepted frames by verdict name.
+  std::string security;                           // "sealed" or "plaintext"
 };
 
 }  // namespace slipstream::node

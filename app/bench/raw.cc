@@ -61,7 +61,7 @@ std::expected<void, Error> receive_raw(const Config& config, const std::atomic<b
   std::uint64_t bytes = 0, count = 0;
   Instant first{}, last{};
   while (!stop.load(std::memory_order_relaxed)) {
-    const std::size_t got = network->port().receive(frames);
+    const std::size_t got = network->unsealed_port().receive(frames);
     if (got == 0) continue;
     last = dataplane::monotonic_now();
     if (first == Instant{}) first = last;
@@ -76,7 +76,7 @@ std::expected<void, Error> send_raw(const Config& config, double for_seconds) {
   auto network = Network::open(config);
   if (!network) return std::unexpected(network.error());
   dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
-  node::Port& port = network->port();
+  node::Port& port = network->unsealed_port();
   const NodeId peer = config.replicas().front()->number;
   const std::vector<std::byte> payload(port.frame_bytes_max(peer) - kHeadBytes, std::byte{0x5a});
   node::OutFrame frame;
