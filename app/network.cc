@@ -119,7 +119,11 @@ void Network::describe(node::Snapshot& snapshot) const {
   if (!sealed_) return;
   for (const auto& [verdict, count] : sealed_->refused().view()) snapshot.verdicts[verdict] += count;
   for (node::ReplicaView& replica : snapshot.primary.replicas)
-    if (replica.state == "unreachable" && !sealed_->has_keys(replica.id)) replica.reason += ", and no keys agreed on";
+    if (replica.state == "unreachable" && sealed_->disagrees(replica.id))
+      replica.reason +=
+          ": it answers, but no keys can be agreed on. Is public_key of both nodes what `slipstream keygen --show` "
+          "prints "
+          "on their hosts, and are names and numbers the same in both configurations?";
 }
 
 dataplane::IdleStrategy Network::prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const {

@@ -13,6 +13,7 @@ using protocol::Verdict;
 constexpr Duration kRetry = milliseconds(100);
 constexpr Duration kSilence = milliseconds(300);  // Three heartbeats.
 constexpr Duration kSessionLasts = seconds(3600);
+constexpr Duration kDisagreement = seconds(1);
 constexpr int kReceiveTries = 4;  // When all frames of a burst were for us, or refused.
 
 bool is_exchange(FrameKind kind) { return kind >= FrameKind::kKeyRequest && kind <= FrameKind::kKeyReply; }
@@ -28,6 +29,7 @@ struct SealedPort::Channel {
   std::optional<OutFrame> held;             // To be sent once there are keys.
   bool wanted = false;                      // Frames wait for keys.
   std::optional<Instant> unanswered_since;  // When the first frame was sent after the last that came.
+  std::optional<Instant> unagreed_since;    // A cookie came, but no reply yet.
   Instant agreed{}, requested{};
 };
 
@@ -60,6 +62,11 @@ SealedPort::Channel* SealedPort::channel(NodeId peer) const {
 bool SealedPort::has_keys(NodeId peer) const {
   const Channel* found = channel(peer);
   return found && found->current;
+}
+
+bool SealedPort::disagrees(NodeId peer) const {
+  const Channel* found = channel(peer);
+  return found && found->unagreed_since && now_ - *found->unagreed_since > kDisagreement;
 }
 
 void SealedPort::begin_turn(Instant now) {
@@ -175,6 +182,7 @@ Verdict SealedPort::on_exchange(Channel& from, std::span<const std::byte> bytes)
   if (const auto* cookie = std::get_if<seal::KeyCookie>(&frame.body); cookie && from.initiator) {
     const auto opening = from.initiator->on_cookie(*cookie);
     if (!opening) return Verdict::kForged;
+    if (!from.unagreed_since) from.unagreed_since = now_;
     send_exchange(from, *opening);
     return Verdict::kAccepted;
   }
@@ -192,6 +200,7 @@ Verdict SealedPort::on_exchange(Channel& from, std::span<const std::byte> bytes)
     from.previous = std::exchange(from.current, std::move(session));
     from.agreed = now_;
     from.unanswered_since.reset();
+    from.unagreed_since.reset();
     ++sessions_;
     send_held(from);
     return Verdict::kAccepted;

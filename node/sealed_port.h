@@ -51,6 +51,8 @@ class SealedPort : public Port {
 
   const VerdictCounters& refused() const { return refused_; }
   bool has_keys(NodeId peer) const;
+  // It answers, but has not agreed on keys for a second: one side does not know the other's key, name or number.
+  bool disagrees(NodeId peer) const;
   std::uint64_t sessions() const { return sessions_; }  // Agreed on so far, with all peers.
 
  private:

@@ -93,7 +93,8 @@ TEST(Config, NamesAMistypedValueWithItsPlace) {
 
 TEST(Config, WantsPlaintextAskedForByName) {
   expect_error(replaced(kPrimary, "security = \"plaintext\"\n", ""), {"security", "plaintext"});
-  expect_error(replaced(kPrimary, "\"plaintext\"", "\"none\""), {"security"});
+  expect_error(replaced(kPrimary, "\"plaintext\"", "\"none\""), {"security", "sealed", "plaintext"});
+  expect_error(replaced(kPrimary, "\"plaintext\"", "\"sealed\""), {"[seal]", "keygen"});
 }
 
 TEST(Config, RefusesAPolicyThatNamesAnUnknownReplica) {

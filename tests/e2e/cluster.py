@@ -185,7 +185,8 @@ class Cluster:
     """One primary and its replicas, each with a daemon, each replica with a standby."""
 
     def __init__(self, directory=None, policy="ANY 1 (a, b)", level="on", replicas=("a", "b"), faults=None, settings=None, wal_segsize=16,
-                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None, keep_max=None, kernel_udp=()):
+                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None, keep_max=None, kernel_udp=(),
+                 security="sealed", rekey_packets=None):
         self.dir = Path(directory or tempfile.mkdtemp(prefix="slip-"))
         self.policy, self.level, self.names, self.faults = policy, level, list(replicas), faults
         self.ring, self.hugepages, self.idle, self.log_only = ring, hugepages, idle, set(log_only)
@@ -194,6 +195,8 @@ class Cluster:
         self.kernel_udp = set(kernel_udp)  # Replicas that are reached through the kernel.
         self.loopback = f"127.{random.randrange(1, 255)}.{random.randrange(1, 255)}"  # Scenarios run side by side.
         self.sockets = self.dir / "s"
+        self.security, self.rekey_packets = security, rekey_packets
+        self.public_keys = {}
         self.daemons, self.clients = {}, []
         for path in (self.dir, self.sockets):
             path.mkdir(parents=True, exist_ok=True)
@@ -217,9 +220,10 @@ class Cluster:
         out = ""
         for number, node in enumerate(["p"] + self.names, start=1):
             role = "primary" if node == "p" else "replica"
+            key = f'public_key = "{self.public_keys[node]}"\n' if self.security == "sealed" else ""
             via = "" if node == name else f'via = "{"to_" + node if name == "p" else "to_p"}"\n' if (name == "p" or node == "p") else ""
             network = self.loopback if {node, name} & self.kernel_udp else "10.77.0"
-            out += f'\n[[node]]\nname = "{node}"\nnumber = {number}\nrole = "{role}"\naddress = "{network}.{number}"\n{via}'
+            out += f'\n[[node]]\nname = "{node}"\nnumber = {number}\nrole = "{role}"\naddress = "{network}.{number}"\n{via}{key}'
         return out
 
     def _faults(self):
@@ -240,12 +244,28 @@ class Cluster:
         return (f'\n[runtime]\nhugepages = "{self.hugepages}"\nmemory_mb = 64\nring = "{self.ring}"\nidle = "{self.idle}"\n'
                 f'file_prefix = "{self.dir.name}-{name}"\ncontrol_socket = "{self.sockets}/{name}.ctl"\n')
 
+    def key_path(self, name):
+        return self.dir / f"{name}.key"
+
+    def make_key(self, name):
+        self.key_path(name).unlink(missing_ok=True)
+        made = run(SLIPSTREAM, "keygen", *(["--cluster"] if name == "cluster" else []), "--json", self.key_path(name)).stdout
+        if os.geteuid() == 0:
+            shutil.chown(self.key_path(name), PG_USER, PG_USER)
+        self.public_keys[name] = json.loads(made).get("public_key")
+
     def write_configs(self):
+        for name in ["cluster", "p"] + self.names if self.security == "sealed" else []:
+            if name not in self.public_keys:
+                self.make_key(name)
         for name in ["p"] + self.names:
             self.write_config(name)
 
     def write_config(self, name):
-        text = f'name = "{name}"\nrole = "{"primary" if name == "p" else "replica"}"\nsecurity = "plaintext"\n'
+        text = f'name = "{name}"\nrole = "{"primary" if name == "p" else "replica"}"\nsecurity = "{self.security}"\n'
+        if self.security == "sealed":
+            text += f'\n[seal]\nhost_key = "{self.key_path(name)}"\ncluster_key = "{self.key_path("cluster")}"\n'
+            text += f"rekey_packets = {self.rekey_packets}\n" if self.rekey_packets else ""
         if name == "p":
             text += f'\n[policy]\ncommit = \'{self.policy}\'\n'
             text += f'\n[primary]\nconninfo = "{self.primary.conninfo}"\nstate_directory = "{self.dir}/state_p"\n'

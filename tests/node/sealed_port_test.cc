@@ -213,6 +213,8 @@ TEST_F(SealedPorts, SpeakToNobodyElse) {
     }
     EXPECT_FALSE(p->has_keys(kReplica));
     EXPECT_GE(refused(*a, why), 1u);
+    for (std::uint64_t i = 0; i < 12; ++i) turn(milliseconds(100));
+    EXPECT_EQ(p->disagrees(kReplica), has_cluster_key);
   }
   a = replica(3);  // Not the replica that the primary knows.
   p = primary();
