@@ -229,7 +229,7 @@ void add_verify(CLI::App& app, VerifyArguments& arguments, int& code) {
 }
 
 void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
-  auto& [config, directory, rates, sizes, seconds, idle, device] = arguments.lag;
+  auto& [config, directory, rates, sizes, seconds, idle, device, security] = arguments.lag;
   CLI::App* lag =
       bench.add_subcommand("lag", "From a record's write to its acknowledgement at the primary, at paced loads");
   lag->add_option("-c,--config", config,
@@ -246,13 +246,16 @@ void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
   lag->add_option("--device", device, "What joins the two sides, without -c: memif, or the kernel over loopback")
       ->capture_default_str()
       ->check(CLI::IsMember({"memif", "kernel_udp"}));
+  lag->add_option("--security", security, "sealed or plaintext, without -c")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"sealed", "plaintext"}));
   lag->add_flag("--json", arguments.json, "As JSON");
   lag->footer("Example:\n  slipstream bench lag --rate 1000 20000 --size 200 8192 --idle spin");
   lag->callback([&] { code = bench_lag_command(arguments); });
 }
 
 void add_bench_linerate(CLI::App& bench, BenchArguments& arguments, int& code) {
-  auto& [config, directory, mtus, sinks, sink, megabytes, rounds, idle, device] = arguments.linerate;
+  auto& [config, directory, mtus, sinks, sink, megabytes, rounds, idle, device, security] = arguments.linerate;
   CLI::App* line = bench.add_subcommand("linerate", "How much WAL a second goes through, beside the raw device");
   line->add_option("-c,--config", config,
                    "A primary's file: send from here to a receiver started there. Without: both sides here");
@@ -273,6 +276,9 @@ void add_bench_linerate(CLI::App& bench, BenchArguments& arguments, int& code) {
   line->add_option("--device", device, "What joins the two sides, without -c: memif, or the kernel over loopback")
       ->capture_default_str()
       ->check(CLI::IsMember({"memif", "kernel_udp"}));
+  line->add_option("--security", security, "sealed or plaintext, without -c")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"sealed", "plaintext"}));
   line->add_flag("--json", arguments.json, "As JSON");
   line->footer("Example:\n  slipstream bench linerate --mtu 8900 --sinks memory disk --directory /var/lib/slipstream");
   line->callback([&] { code = bench_linerate_command(arguments); });

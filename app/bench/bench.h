@@ -22,6 +22,7 @@ struct LagArguments {
   double seconds = 3;                               // For each pair of those.
   std::string idle = "adaptive";
   std::string device = "memif";  // Or kernel_udp, over loopback. Without a configuration.
+  std::string security = "plaintext";
 };
 
 struct LinerateArguments {
@@ -34,6 +35,7 @@ struct LinerateArguments {
   unsigned rounds = 3;
   std::string idle = "spin";
   std::string device = "memif";  // As above; beside kernel_udp the kernel's TCP is shown, too.
+  std::string security = "plaintext";
 };
 
 struct CommitArguments {

@@ -141,6 +141,7 @@ std::expected<Json, Error> lag(const LagArguments& arguments) {
   Json sent, out{{"benchmark", "lag"}, {"machine", machine()}};
   if (arguments.config.empty()) {
     TwoSides sides;
+    sides.security = arguments.security;
     sides.device = arguments.device, sides.idle = arguments.idle, sides.directory = arguments.directory;
     sides.sender = {
         "lag", "--json", "--directory", arguments.directory, "--seconds", std::to_string(arguments.seconds)};
@@ -153,11 +154,9 @@ std::expected<Json, Error> lag(const LagArguments& arguments) {
     if (!said) return std::unexpected(said.error());
     sent = std::move(said->sender);
     const double disk = disk_sync_us(arguments.directory);
-    out["configuration"] = {{"device", arguments.device},
-                            {"idle", sent["configuration"]["idle"]},
-                            {"mtu", sides.mtu},
-                            {"log", arguments.directory},
-                            {"disk_sync_us", disk}};
+    out["configuration"] = {
+        {"device", arguments.device}, {"security", arguments.security}, {"idle", sent["configuration"]["idle"]},
+        {"mtu", sides.mtu},           {"log", arguments.directory},     {"disk_sync_us", disk}};
     out["results"] = sent["results"];
   } else {
     auto done = send(arguments);

@@ -74,7 +74,8 @@ struct Case {
 
 std::expected<double, Error> run_case(const LinerateArguments& arguments, const Case& which) {
   TwoSides sides;
-  sides.device = arguments.device, sides.mtu = which.mtu, sides.idle = arguments.idle;
+  sides.device = arguments.device, sides.mtu = which.mtu, sides.idle = arguments.idle,
+  sides.security = arguments.security;
   sides.sink = which.sink == "memory" || which.sink == "disk" ? "log" : which.sink;
   sides.directory = which.sink == "memory" ? kMemoryDirectory : arguments.directory;
   sides.sender = {"linerate", "--json",   "--directory", arguments.directory,
@@ -113,11 +114,9 @@ std::expected<Json, Error> linerate(const LinerateArguments& arguments) {
     out["results"] = Json::array({*sent});
     return out;
   }
-  out["configuration"] = {{"device", arguments.device},
-                          {"idle", arguments.idle},
-                          {"sealed", false},
-                          {"megabytes", arguments.megabytes},
-                          {"disk", arguments.directory}};
+  out["configuration"] = {{"device", arguments.device},       {"security", arguments.security},
+                          {"idle", arguments.idle},           {"sealed", false},
+                          {"megabytes", arguments.megabytes}, {"disk", arguments.directory}};
   out["results"] = Json::array();
   for (const unsigned mtu : arguments.mtus) {
     const auto cases = run_mtu(arguments, mtu);

@@ -1,4 +1,5 @@
 #include "app/bench/two_sides.h"
+#include "app/keys.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -65,14 +66,37 @@ class Side {
   pid_t child_ = -1;
 };
 
-std::string config_text(const TwoSides& sides, bool primary, const std::filesystem::path& scratch,
+// What the configurations say of keys; empty in plaintext.
+struct SealLines {
+  std::string keys;  // The directory of the key files.
+  std::string primary_node, replica_node;
+};
+
+std::expected<SealLines, Error> make_keys(const std::filesystem::path& scratch) {
+  SealLines out{
+      fmt::format("[seal]\nhost_key = \"{0}/NAME.key\"\ncluster_key = \"{0}/cluster.key\"\n", scratch.string()), "",
+      ""};
+  for (const char* name : {"cluster", "p", "a"}) {
+    const seal::Secret secret = seal::Secret::random(kernel_random());
+    if (auto written = write_secret(scratch / (std::string(name) + ".key"), secret, "of a benchmark"); !written)
+      return std::unexpected(written.error());
+    (*name == 'p' ? out.primary_node : out.replica_node) =
+        fmt::format("public_key = \"{}\"\n", seal::to_text(seal::key_pair_of(secret).public_key));
+  }
+  return out;
+}
+
+std::string config_text(const TwoSides& sides, SealLines seal, bool primary, const std::filesystem::path& scratch,
                         const std::filesystem::path& log) {
   const char* name = primary ? "p" : "a";
   std::string text = fmt::format(
-      "name = \"{}\"\nrole = \"{}\"\nsecurity = \"plaintext\"\n[runtime]\nidle = \"{}\"\nring = \"64MB\"\nhugepages = "
+      "name = \"{}\"\nrole = \"{}\"\nsecurity = \"{}\"\n{}[runtime]\nidle = \"{}\"\nring = \"64MB\"\nhugepages = "
       "\"off\"\nmemory_mb = 256\nfile_prefix = \"slipstream-bench-{}-{}\"\ncontrol_socket = \"{}\"\n",
-      name, primary ? "primary" : "replica", sides.idle, getpid(), name,
-      (scratch / (std::string(name) + ".sock")).string());
+      name, primary ? "primary" : "replica", sides.security,
+      seal.keys.empty()
+          ? ""
+          : fmt::format("[seal]\nhost_key = \"{0}/{1}.key\"\ncluster_key = \"{0}/cluster.key\"\n", seal.keys, name),
+      sides.idle, getpid(), name, (scratch / (std::string(name) + ".sock")).string());
   text += primary ? fmt::format(
                         "[policy]\ncommit = \"ANY 1 (a)\"\n[primary]\nconninfo = \"generated WAL\"\nstate_directory = "
                         "\"{}\"\n",
@@ -90,9 +114,9 @@ std::string config_text(const TwoSides& sides, bool primary, const std::filesyst
                     primary ? "server" : "client", (scratch / "memif.sock").string(), primary ? 1 : 2,
                     sides.mtu <= 1600 ? 2048 : 10240)
               : "kernel_udp = true\n";
-  text += fmt::format("[[node]]\nname = \"p\"\nnumber = 1\nrole = \"primary\"\naddress = \"{}.1\"\n{}", network,
-                      primary ? "" : "via = \"wire\"\n");
-  text += fmt::format("[[node]]\nname = \"a\"\nnumber = 2\naddress = \"{}.2\"\n{}", network,
+  text += fmt::format("[[node]]\nname = \"p\"\nnumber = 1\nrole = \"primary\"\naddress = \"{}.1\"\n{}{}", network,
+                      seal.primary_node, primary ? "" : "via = \"wire\"\n");
+  text += fmt::format("[[node]]\nname = \"a\"\nnumber = 2\naddress = \"{}.2\"\n{}{}", network, seal.replica_node,
                       primary ? "via = \"wire\"\n" : "");
   return text;
 }
@@ -123,9 +147,15 @@ std::expected<BothSaid, Error> run_two_sides(const TwoSides& sides) {
   if (!scratch) return std::unexpected(scratch.error());
   const auto log = ScratchDirectory::make(sides.directory);
   if (!log) return std::unexpected(log.error());
+  SealLines seal;
+  if (sides.security == "sealed") {
+    auto made = make_keys(scratch->path());
+    if (!made) return std::unexpected(made.error());
+    seal = std::move(*made);
+  }
   const std::string primary = scratch->path() / "p.toml", replica = scratch->path() / "a.toml";
-  std::ofstream(primary) << config_text(sides, true, scratch->path(), log->path());
-  std::ofstream(replica) << config_text(sides, false, scratch->path(), log->path());
+  std::ofstream(primary) << config_text(sides, seal, true, scratch->path(), log->path());
+  std::ofstream(replica) << config_text(sides, seal, false, scratch->path(), log->path());
   Side receiver({"receive", "-c", replica, "--sink", sides.sink});
   std::vector<std::string> arguments = sides.sender;
   arguments.insert(arguments.end(), {"-c", primary});

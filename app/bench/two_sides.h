@@ -29,6 +29,7 @@ struct TwoSides {
   std::string device = "memif";  // Or kernel_udp.
   unsigned mtu = 1500;
   std::string idle = "adaptive";
+  std::string security = "plaintext";
   std::string sink = "log";         // `bench receive --sink`
   std::filesystem::path directory;  // Where the receiver's log is: a parent for a new one.
   std::vector<std::string> sender;  // Arguments of `slipstream bench` without its configuration; prints JSON.

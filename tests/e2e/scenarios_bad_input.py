@@ -47,7 +47,7 @@ def bad_configurations_are_named():
         refusal(cluster, "p", 3, "adaptve", "adaptive", config=changed(cluster, "p", "idle = \"adaptive\"", "idle = \"adaptve\""))
         refusal(cluster, "p", 3, "unknown replica", "did you mean", "policy.commit", config=changed(cluster, "p", "ANY 1 (a)", "ANY 1 (aa)"))
         refusal(cluster, "p", 3, "to_b", "is no [[port]] here", "did you mean \"to_a\"", config=changed(cluster, "p", "via = \"to_a\"", "via = \"to_b\""))
-        refusal(cluster, "p", 3, "security", "plaintext", config=changed(cluster, "p", "\"plaintext\"", "\"none\""))
+        refusal(cluster, "p", 3, "security", "plaintext", config=changed(cluster, "p", "\"sealed\"", "\"none\""))
         refusal(cluster, "a", 3, "replica.directory", config=changed(cluster, "a", f"directory = \"{cluster.dir}/replica_a\"\n", ""))
 
 

@@ -1,6 +1,7 @@
 """A replica's own directory: what is damaged in it and what is merely torn, how much it keeps, timelines."""
 
 import json
+import re
 import shutil
 
 from cluster import PG_BIN, SLIPSTREAM, Cluster, IdLoad, format_lsn, parse_lsn, run, wait_for
@@ -133,9 +134,17 @@ def both_refuse(cluster, *parts):
     refused(5, *parts, arguments=["position", cluster.dir / "replica_a"])
 
 
+def within_a_record(cluster, name, begin):
+    """A position in the segment of `begin` that a record's checksum covers."""
+    segment, _ = segment_at(cluster, name, begin)
+    said = run(PG_BIN / "pg_waldump", segment, check=False).stdout
+    records = re.findall(r"len \(rec/tot\): *\d+/ *(\d+), .*? lsn: ([0-9A-F/]+)", said)
+    return next(parse_lsn(lsn) + 30 for length, lsn in records if int(length) >= 60)
+
+
 def damaged_log(cluster, begin, end):
     """Everything below what was acknowledged before an orderly stop is known to have been durable."""
-    for at in (begin + 300000, (begin + end) // 2, end - 16):
+    for at in (within_a_record(cluster, "a", begin), (begin + end) // 2, end - 16):
         segment, offset = segment_at(cluster, "a", at)
         flip(segment, offset)
         both_refuse(cluster, segment.name, "is damaged at", "its storage lost data", "do not promote", "init-standby")
