@@ -115,7 +115,7 @@ std::expected<Json, Error> linerate(const LinerateArguments& arguments) {
     return out;
   }
   out["configuration"] = {{"device", arguments.device},       {"security", arguments.security},
-                          {"idle", arguments.idle},           {"sealed", false},
+                          {"idle", arguments.idle},           {"sealed", arguments.security == "sealed"},
                           {"megabytes", arguments.megabytes}, {"disk", arguments.directory}};
   out["results"] = Json::array();
   for (const unsigned mtu : arguments.mtus) {
