@@ -20,7 +20,9 @@ ReplicaLog::ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, con
       received_end_(recovered.durable_end),
       synced_end_(recovered.durable_end),
       durable_end_(recovered.durable_end),
-      submitted_end_(recovered.durable_end) {}
+      submitted_end_(recovered.durable_end) {
+  keep_last_block();
+}
 
 std::size_t ReplicaLog::under_way() const {
   return static_cast<std::size_t>(std::ranges::count_if(writes_, [](const Write& w) { return w.busy && !w.done; }));
@@ -89,13 +91,23 @@ void ReplicaLog::advance() {
       write = {};
     }
   }
-  durable_end_ = std::max(durable_end_, scanner_.valid_end());
+  if (scanner_.valid_end() <= durable_end_) return;
+  durable_end_ = scanner_.valid_end();
+  keep_last_block();
+}
+
+void ReplicaLog::keep_last_block() {
+  const Lsn begin = align_down(durable_end_, kBlock);
+  std::ranges::copy(memory({begin, durable_end_}), last_block_.begin());
 }
 
 void ReplicaLog::rewind() {
   CHECK(settled());
   received_end_ = synced_end_ = submitted_end_ = durable_end_;
   for (Write& write : writes_) write = {};
+  const LsnRange begun{align_down(durable_end_, kBlock), durable_end_};
+  std::ranges::copy(std::span(last_block_).first(begun.size().value),
+                    ring_.subspan(begun.begin.value & (ring_.size() - 1), begun.size().value).begin());
   scanner_.restart(durable_end_, scanner_.records() == 0 ? start_ : scanner_.next_start());
 }
 

@@ -33,6 +33,7 @@ class ReplicaLog {
   // Nothing is under way and everything received is on stable storage.
   bool settled() const { return synced_end_ == received_end_ && under_way() == 0; }
   // A new session begins behind the last complete record: bytes of an incomplete one come again.
+  // That block of the ring is as it was: nothing else may be in use of it.
   void rewind();
 
   Lsn received_end() const { return received_end_; }
@@ -62,6 +63,7 @@ class ReplicaLog {
   }
   WriteOp start(LsnRange range, Instant now);
   void advance();
+  void keep_last_block();
 
   std::span<std::byte> ring_;
   std::uint32_t first_operation_;
@@ -73,6 +75,9 @@ class ReplicaLog {
   // What a write that ends inside a block writes. Used by one write at a time: whatever comes behind its last block
   // waits for that block.
   alignas(kBlock) std::array<std::byte, kTailBytesMax> tail_{};
+  // What the block with durable_end holds below it. While a record goes on for long, later bytes take its place in the
+  // ring; a session that begins anew at durable_end writes that block again.
+  std::array<std::byte, kBlock> last_block_{};
   bool no_space_ = false;
   Instant retry_at_{};
   Duration write_time_ = seconds(1);
