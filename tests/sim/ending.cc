@@ -154,6 +154,13 @@ void World::end_without_primary(bool cut_off) {
   if (!trace.failed()) promote(members);
 }
 
+// Still: with its promise a member makes durable what policy it was told last, perhaps one that needs more of them.
+bool World::is_recovery_set(const std::vector<std::size_t>& members) const {
+  std::uint32_t set = 0;
+  for (const std::size_t i : members) set |= 1u << i;
+  return (checkers_->promotable() >> set & 1) != 0;
+}
+
 void World::promote(std::vector<std::size_t> members) {
   std::uint32_t term = 0;
   for (const std::size_t i : members) term = std::max(term, replicas_[i]->node->evidence().promise.epoch.term + 1);
@@ -181,7 +188,7 @@ void World::promote(std::vector<std::size_t> members) {
     trace.note("seed", "promotes", plan->end.value, claimed.value);
     if (plan->end < claimed)
       trace.fail("promoted at {}, commits to {} may be acknowledged", to_string(plan->end), to_string(claimed));
-  } else if (own.standby_ready && !own.log_only) {
+  } else if (own.standby_ready && !own.log_only && is_recovery_set(members)) {
     trace.fail("a recovery set is not promoted from: {}", plan.error().message());
   }
   counts.note(Check::kPromotion);
