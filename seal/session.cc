@@ -64,20 +64,18 @@ Opening::Outcome Opening::open(std::uint32_t key, std::uint64_t packet_number, s
   return Outcome::kOpened;
 }
 
-// The sender has gone on to a later generation: so do we, once a frame proves it.
+// The sender has gone on to a later generation: so do we, once a frame proves it. What was derived for one that proved
+// nothing is kept for the next: a forger costs us no more than the opening.
 Opening::Outcome Opening::open_ahead(std::uint32_t steps, std::uint64_t packet_number,
                                      std::span<const std::byte> header, std::span<std::byte> text,
                                      std::span<const std::byte, kTagBytes> tag) {
-  Generation later = generation_.next();
-  std::optional<Generation> one_before;
-  for (std::uint32_t i = 1; i < steps; ++i) {
-    Generation next = later.next();
-    one_before = std::exchange(later, std::move(next));
-  }
+  while (ahead_.size() < steps) ahead_.push_back((ahead_.empty() ? generation_ : ahead_.back()).next());
+  Generation& later = ahead_[steps - 1];
   if (!later.aead().open(later.nonce(packet_number), header, text, tag)) return Outcome::kForged;
   window_.note(packet_number);
-  before_ = one_before ? std::move(*one_before) : std::move(generation_);
+  before_ = std::move(steps == 1 ? generation_ : ahead_[steps - 2]);
   generation_ = std::move(later);
+  ahead_.erase(ahead_.begin(), ahead_.begin() + steps);
   number_ += steps;
   return Outcome::kOpened;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 
@@ -67,7 +68,7 @@ class Sealing {
 // still opens those of the generation before.
 class Opening {
  public:
-  static constexpr std::uint32_t kAheadMax = 16;  // Generations. Each costs a forger's victim some microseconds.
+  static constexpr std::uint32_t kAheadMax = 16;  // Generations.
 
   Opening(const Secret& root, std::uint32_t session_id);
 
@@ -85,6 +86,7 @@ class Opening {
   std::uint32_t number_ = 0;
   Generation generation_;
   std::optional<Generation> before_;
+  std::deque<Generation> ahead_;  // As far as they were derived.
   ReplayWindow window_;
 };
 
