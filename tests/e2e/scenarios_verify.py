@@ -29,6 +29,7 @@ def copies_of_a_log_are_compared():
     with Cluster(wal_segsize=1) as cluster:
         cluster.start()
         write_wal(cluster, 6)
+        cluster.wait_replayed(cluster.flush_position())  # ANY 1 needs only one of them: the other may be far behind.
         p, a, b = (cluster.config_path(name) for name in "pab")
         ledgers = cluster.dir / "state_p" / "ledger"
         wait_for("ledgers to be made", lambda: ledgers.exists() and len(list(ledgers.iterdir())) >= 5, 30)
