@@ -1,6 +1,5 @@
 #include "app/config.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "ack/policy.h"
 #include "app/toml_reader.h"
 #include "base/nearest.h"
+#include "dataplane/ipv4.h"
 #include "protocol/frame.h"
 
 namespace slipstream::app {
@@ -33,10 +33,7 @@ void read_role(TomlReader& reader, Role& out) {
   out = role == "primary" ? Role::kPrimary : Role::kReplica;
 }
 
-bool is_ipv4(const std::string& text) {
-  in_addr address{};
-  return inet_pton(AF_INET, text.c_str(), &address) == 1;
-}
+bool is_ipv4(const std::string& text) { return dataplane::parse_ipv4(text).has_value(); }
 
 void read_primary(TomlReader& reader, PrimaryConfig& out) {
   reader.required_text("conninfo", out.conninfo);
@@ -96,6 +93,37 @@ void read_faults(TomlReader& reader, FaultConfig& out) {
   read_number(reader, "seed", 0, INT64_MAX, out.seed);
 }
 
+// The port's own address, the way out of its network, its VLAN.
+void read_network(TomlReader& reader, PortConfig& out) {
+  reader.required_text("address", out.address);
+  reader.text("gateway", out.gateway);
+  if (reader.has("vlan")) read_number(reader, "vlan", 1, 4094, out.vlan);
+  const auto prefix = dataplane::parse_ipv4_prefix(out.address);
+  if (!prefix) {
+    if (!out.address.empty())
+      reader.fail("address", fmt::format("\"{}\" is no IPv4 address", out.address),
+                  "write it as 10.0.0.1, or with its network's prefix length as 10.0.0.1/24");
+    return;
+  }
+  if (out.kernel_udp && (!out.gateway.empty() || out.vlan))
+    reader.fail(
+        out.vlan ? "vlan" : "gateway",
+        fmt::format("port \"{}\" is the kernel's UDP: the kernel routes and tags by its own settings", out.name),
+        "use ip route, and ip link add link eth1 name eth1.42 type vlan id 42");
+  if (out.gateway.empty()) return;
+  const auto gateway = dataplane::parse_ipv4(out.gateway);
+  if (!gateway)
+    reader.fail("gateway", fmt::format("\"{}\" is no IPv4 address", out.gateway));
+  else if (prefix->bits == 0)
+    reader.fail("gateway", fmt::format("port \"{}\" has a gateway, and its address no prefix length", out.name),
+                fmt::format("write address = \"{}/24\", or whatever its network is", out.address));
+  else if (*gateway == prefix->address)
+    reader.fail("gateway", fmt::format("the gateway of port \"{}\" is its own address", out.name));
+  else if (prefix->bits < 32 && !prefix->contains(*gateway))  // Clouds give hosts a /32 and a gateway beside it.
+    reader.fail("gateway", fmt::format("the gateway {} is not in {}, so nothing reaches it", out.gateway, out.address),
+                "correct it, or the prefix length");
+}
+
 void read_port(TomlReader& reader, PortConfig& out) {
   reader.required_text("name", out.name);
   reader.text("vdev", out.vdev);
@@ -103,15 +131,13 @@ void read_port(TomlReader& reader, PortConfig& out) {
   reader.text("mac", out.mac);
   reader.flag("kernel_udp", out.kernel_udp);
   read_number(reader, "mtu", 576, 9600, out.mtu);
-  reader.required_text("address", out.address);
+  read_network(reader, out);
   reader.table("faults", [&](TomlReader& sub) { read_faults(sub, out.faults.emplace()); });
   const int ways = !out.vdev.empty() + !out.pci.empty() + !out.mac.empty() + out.kernel_udp;
   if (ways != 1)
     reader.fail("name", fmt::format("port \"{}\" must be named by exactly one of vdev, pci, mac, kernel_udp", out.name),
                 "devices are never chosen by index; `dpdk-devbind.py --status` lists PCI addresses; kernel_udp = true "
                 "needs no device");
-  if (!out.address.empty() && !is_ipv4(out.address))
-    reader.fail("address", fmt::format("\"{}\" is no IPv4 address", out.address));
 }
 
 void read_seal(TomlReader& reader, SealConfig& out) {
@@ -144,6 +170,16 @@ void read_node(TomlReader& reader, NodeConfig& out) {
   read_public_key(reader, out);
   if (!out.address.empty() && !is_ipv4(out.address))
     reader.fail("address", fmt::format("\"{}\" is no IPv4 address", out.address));
+}
+
+// Why `node` cannot be reached over `port`, if it cannot.
+std::optional<std::string> unreachable(const NodeConfig& node, const PortConfig& port) {
+  const auto prefix = dataplane::parse_ipv4_prefix(port.address);
+  const auto address = dataplane::parse_ipv4(node.address);
+  if (port.kernel_udp || !port.gateway.empty() || !prefix || !address || prefix->contains(*address))
+    return std::nullopt;
+  return fmt::format("node \"{}\" ({}) is not in {}, the network of port \"{}\", and that has no gateway", node.name,
+                     node.address, port.address, port.name);
 }
 
 // What ties the parts together. Each problem is reported against the file as a whole unless it has a place.
@@ -179,6 +215,9 @@ std::optional<Error> check_whole(const Config& config) {
       return error(fmt::format("node \"{}\" is reached via \"{}\", which is no [[port]] here", node.name, node.via),
                    near ? fmt::format("did you mean \"{}\"?", *near) : "name one of this file's ports in via");
     }
+    if (needed)
+      if (const auto why = unreachable(node, *std::ranges::find(config.ports, node.via, &PortConfig::name)))
+        return error(*why, "give the port gateway = \"…\", the router's address in its network");
     if (needed && config.sealed && !node.public_key)
       return error(fmt::format("node \"{}\" has no public_key, and frames are sealed", node.name),
                    "on its host: slipstream keygen --show KEYFILE");

@@ -31,8 +31,12 @@ struct PortConfig {  // [[port]]: one DPDK device, named by exactly one of vdev,
   std::string mac;
   bool kernel_udp = false;
   std::uint32_t mtu = 1500;
-  std::string address;  // Local IPv4.
+  std::string address;  // Local IPv4, perhaps with a prefix length: "10.0.0.1/24".
+  std::string gateway;  // To peers outside that prefix; only with a length. Not on kernel UDP, nor is vlan.
+  std::uint16_t vlan = 0;
   std::optional<FaultConfig> faults;
+
+  std::string bare_address() const { return address.substr(0, address.find('/')); }
 };
 
 struct NodeConfig {  // [[node]]: this node and its peers.

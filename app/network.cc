@@ -36,8 +36,8 @@ Opened open_devices(const Config& config, const std::vector<dataplane::PeerConfi
     const std::string device = !port.vdev.empty()  ? port.vdev.substr(0, port.vdev.find(','))
                                : !port.pci.empty() ? port.pci
                                                    : port.mac;
-    devices.push_back(
-        {port.name, device, port.mtu, port.address, config.self().udp_port, config.runtime.idle != "spin"});
+    devices.push_back({port.name, device, port.mtu, port.address, port.gateway, port.vlan, config.self().udp_port,
+                       config.runtime.idle != "spin"});
   }
   const auto started = dataplane::start_eal(eal);
   if (!started) return std::unexpected(started.error());
@@ -46,7 +46,7 @@ Opened open_devices(const Config& config, const std::vector<dataplane::PeerConfi
 }
 
 Opened open_socket(const Config& config, const PortConfig& port, const std::vector<dataplane::PeerConfig>& peers) {
-  auto opened = dataplane::UdpPort::open({port.name, port.address, config.self().udp_port, port.mtu,
+  auto opened = dataplane::UdpPort::open({port.name, port.bare_address(), config.self().udp_port, port.mtu,
                                           [](const std::string& what) { spdlog::warn("{}", what); }},
                                          peers);
   if (!opened) return std::unexpected(opened.error());

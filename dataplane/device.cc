@@ -9,7 +9,6 @@
 #include <rte_mbuf.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "dataplane/coarse_clock.h"
 #include "dataplane/control_gate.h"
 #include "dataplane/dpdk_log.h"
 
@@ -32,13 +32,6 @@ constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = millisec
 constexpr Duration kConnectPeriod = milliseconds(500);  // For a handshake to finish before another attempt.
 constexpr Duration kStalled = seconds(1);
 constexpr std::uint32_t kMtuMin = 1436, kMtuMax = 9600;  // A control frame with its headers; what NICs take.
-
-// Only for what is counted in milliseconds: the coarse clock costs next to nothing.
-Instant coarse_now() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return {now.tv_sec * 1'000'000'000 + now.tv_nsec};
-}
 
 // Asks the kernel about one of its interfaces; false when it does not know it.
 template <class Request>
@@ -131,22 +124,22 @@ std::expected<void, Error> Device::fit_mtu() {
   const Vdev vdev(config_.device + "," + (arguments && arguments->args ? arguments->args : ""));
   if (vdev.driver() == "net_af_packet") {
     const auto frame_bytes = std::strtoul(vdev.option("framesz").value_or("2048").c_str(), nullptr, 10);
-    if (frame_bytes < config_.mtu + 64)  // Headers of the ring's; longer packets vanish in silence.
+    if (frame_bytes < packet_bytes_max(config_) + 50)  // Headers of the ring's; longer packets vanish in silence.
       return std::unexpected(error(
           "packets of mtu = " + std::to_string(config_.mtu) + " do not fit framesz=" + std::to_string(frame_bytes),
-          "set framesz= to a power of two of at least " + std::to_string(config_.mtu + 64) +
+          "set framesz= to a power of two of at least " + std::to_string(packet_bytes_max(config_) + 50) +
               " and blocksz= to as much or more"));
   }
   is_memif_ = is_memif(vdev);
   if (!is_memif_) return {};
   const MemifOptions memif = MemifOptions::of(vdev);
   // A packet in several of memif's buffers damages later ones (DPDK 22.11), so it has to fit one.
+  const std::size_t head_bytes = ethernet_bytes(config_.vlan);
   ip_bytes_max_ =
-      std::min<std::size_t>(config_.mtu, memif.buffer_bytes > kEthernetBytes ? memif.buffer_bytes - kEthernetBytes : 0);
+      std::min<std::size_t>(config_.mtu, memif.buffer_bytes > head_bytes ? memif.buffer_bytes - head_bytes : 0);
   if (ip_bytes_max_ < kMtuMin)
-    return std::unexpected(
-        error("bsize=" + std::to_string(memif.buffer_bytes) + " is too small",
-              "set bsize= to the mtu and " + std::to_string(kEthernetBytes) + " more, on both sides"));
+    return std::unexpected(error("bsize=" + std::to_string(memif.buffer_bytes) + " is too small",
+                                 "set bsize= to the mtu and " + std::to_string(head_bytes) + " more, on both sides"));
   if (!memif.is_server) server_ = std::make_unique<MemifServerProbe>(memif);
   doorbell_ = std::make_unique<Doorbell>(memif.bell(memif.is_server), memif.bell(!memif.is_server), memif.is_abstract,
                                          config_.may_sleep);
@@ -160,13 +153,17 @@ std::expected<void, Error> Device::set_up() {
                                  "check the device's options, and that no other process uses it"));
   };
   forget_dpdk_log();
+  rte_eth_dev_info info{};
+  const bool described = rte_eth_dev_info_get(port_, &info) == 0;
   rte_eth_conf conf{};
+  // Virtual functions let no VLAN in that was not asked for.
+  const bool filters = config_.vlan && described && (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER);
+  if (filters) conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
   if (const int code = rte_eth_dev_configure(port_, 1, 1, &conf); code != 0) return fail("cannot be configured", code);
   configured_ = true;
   // Virtual devices limit the MTU in name only: their buffers decide.
-  rte_eth_dev_info info{};
-  const bool is_virtual = rte_eth_dev_info_get(port_, &info) == 0 && info.device &&
-                          std::string_view(rte_bus_name(rte_dev_bus(info.device))) == "vdev";
+  const bool is_virtual =
+      described && info.device && std::string_view(rte_bus_name(rte_dev_bus(info.device))) == "vdev";
   if (!is_virtual)
     if (const int code = rte_eth_dev_set_mtu(port_, static_cast<std::uint16_t>(config_.mtu));
         code != 0 && code != -ENOTSUP)
@@ -178,6 +175,9 @@ std::expected<void, Error> Device::set_up() {
     return fail("cannot set up receiving", code);
   if (const int code = rte_eth_tx_queue_setup(port_, 0, tx, socket, nullptr); code != 0)
     return fail("cannot set up sending", code);
+  if (filters)
+    if (const int code = rte_eth_dev_vlan_filter(port_, config_.vlan, 1); code != 0)
+      return fail("cannot be in vlan = " + std::to_string(config_.vlan), code);
   (void)rte_eth_promiscuous_enable(port_);  // Not every device can; then its own address must do.
   if (is_memif_ && !ControlGate::instance().begin()) return fail("has no memory for a timer", -ENOMEM);
   if (server_) return {};  // Started once its server greets it.
@@ -232,9 +232,9 @@ void Device::free_received() {
   received_count_ = 0;
 }
 
-std::size_t Device::receive(std::span<std::span<std::byte>> packets) {
+std::size_t Device::receive(std::span<std::span<std::byte>> packets, Instant now) {
   free_received();
-  poll_link(coarse_now());
+  poll_link(now);
   const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(kBurst, packets.size()));
   if (room == 0 || !is_usable()) return 0;
   received_count_ = rte_eth_rx_burst(port_, 0, received_.data(), room);
@@ -248,7 +248,7 @@ std::size_t Device::receive(std::span<std::span<std::byte>> packets) {
 }
 
 std::span<std::byte> Device::append(std::size_t bytes) {
-  const bool fits = room() > 0 && bytes <= ip_bytes_max_ + kEthernetBytes;
+  const bool fits = room() > 0 && bytes <= ip_bytes_max_ + ethernet_bytes(config_.vlan);
   rte_mbuf* packet = fits ? rte_pktmbuf_alloc(pool_) : nullptr;
   if (!packet) {
     ++counters_.dropped;

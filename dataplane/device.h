@@ -23,8 +23,12 @@ namespace slipstream::dataplane {
 struct DeviceConfig {
   std::string name;          // In messages, and what peers' `via` names.
   std::string device;        // DPDK's device name (a vdev's: up to its first comma), a PCI address, or a MAC address.
-  std::uint32_t mtu = 1500;  // Of the network: the IP packet's greatest size. memif's bsize must be 14 more.
-  std::string address;       // Local IPv4.
+  std::uint32_t mtu = 1500;  // Of the network: the IP packet's greatest size. memif's bsize must be 14 more, 18 in a
+                             // VLAN.
+  std::string address;     // Local IPv4, with the length of its network's prefix: "10.0.0.1/24". Without a length every
+                           // peer is a neighbour.
+  std::string gateway;     // Takes what is for peers outside the prefix. May be empty when there are none.
+  std::uint16_t vlan = 0;  // 0: none.
   std::uint16_t udp_port = 7650;
   bool may_sleep = true;  // The thread sleeps when nothing happens: peers on this machine are asked to wake it.
 };
@@ -48,7 +52,7 @@ class Device {
   static constexpr std::uint16_t kBurst = 32;
 
   // Room that a packet of this device needs in a pool's buffers.
-  static std::size_t packet_bytes_max(const DeviceConfig& config) { return config.mtu + kEthernetBytes; }
+  static std::size_t packet_bytes_max(const DeviceConfig& config) { return config.mtu + ethernet_bytes(config.vlan); }
 
   static std::expected<std::unique_ptr<Device>, Error> open(const DeviceConfig& config, rte_mempool* pool);
   ~Device();
@@ -61,8 +65,8 @@ class Device {
   DeviceCounters& counters() { return counters_; }
   const DeviceCounters& counters() const { return counters_; }
 
-  // Looks at the link when that is due, then at most kBurst packets, valid until the next call.
-  std::size_t receive(std::span<std::span<std::byte>> packets);
+  // Looks at the link when that is due, then at most kBurst packets, valid until the next call. `now` is coarse_now().
+  std::size_t receive(std::span<std::span<std::byte>> packets, Instant now);
   bool came_up() { return std::exchange(came_up_, false); }  // Since the last call.
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
   std::span<std::byte> append(

@@ -1,6 +1,5 @@
 #include "dataplane/dpdk_port.h"
 
-#include <arpa/inet.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
@@ -10,6 +9,7 @@
 #include <cstring>
 #include <optional>
 
+#include "dataplane/coarse_clock.h"
 #include "dataplane/neighbour.h"
 
 namespace slipstream::dataplane {
@@ -17,12 +17,6 @@ namespace {
 
 constexpr unsigned kBuffersPerDevice = 4096;  // More than its rings, its queue and a burst hold.
 constexpr unsigned kBufferCache = 256;
-
-std::optional<std::uint32_t> parse_address(const std::string& text) {
-  in_addr address{};
-  if (::inet_pton(AF_INET, text.c_str(), &address) != 1) return std::nullopt;
-  return ntohl(address.s_addr);
-}
 
 Error bad_address(const std::string& text, const std::string& where) {
   return {ExitCode::kPort, "\"" + text + "\" is no IPv4 address", where, "write it as 10.0.0.1"};
@@ -60,12 +54,15 @@ std::expected<std::unique_ptr<DpdkPort>, Error> DpdkPort::open(const std::vector
 DpdkPort::~DpdkPort() = default;
 
 std::expected<void, Error> DpdkPort::add_line(const DeviceConfig& config, rte_mempool* pool) {
-  const auto address = parse_address(config.address);
-  if (!address) return std::unexpected(bad_address(config.address, "port \"" + config.name + "\""));
+  const std::string where = "port \"" + config.name + "\"";
+  const auto prefix = parse_ipv4_prefix(config.address);
+  if (!prefix) return std::unexpected(bad_address(config.address, where));
+  const auto gateway = parse_ipv4(config.gateway);
+  if (!gateway && !config.gateway.empty()) return std::unexpected(bad_address(config.gateway, where));
   auto device = Device::open(config, pool);
   if (!device) return std::unexpected(device.error());
-  const Endpoint self{(*device)->mac(), *address, config.udp_port};
-  lines_.push_back({std::move(*device), self});
+  const Endpoint self{(*device)->mac(), prefix->address, config.udp_port, config.vlan};
+  lines_.push_back({std::move(*device), self, *prefix, gateway});
   return {};
 }
 
@@ -76,17 +73,19 @@ std::expected<void, Error> DpdkPort::add_route(const PeerConfig& config) {
   if (via == lines_.end())
     return std::unexpected(Error{ExitCode::kPort, "there is no port \"" + config.via + "\"", where,
                                  "set its via to the name of a [[port]]"});
-  const auto address = parse_address(config.address);
+  const auto address = parse_ipv4(config.address);
   if (!address) return std::unexpected(bad_address(config.address, where));
-  const auto mac = config.mac.empty() ? kBroadcast : parse_mac(config.mac);
-  if (!mac)
+  const auto mac = parse_mac(config.mac);
+  if (!mac && !config.mac.empty())
     return std::unexpected(
         Error{ExitCode::kPort, "\"" + config.mac + "\" is no MAC address", where, "write it as 02:00:00:00:00:01"});
-  routes_.push_back({config.id,
-                     static_cast<std::size_t>(via - lines_.begin()),
-                     {*mac, *address, config.udp_port},
-                     config.mac.empty(),
-                     0});
+  const bool is_neighbour = via->prefix.contains(*address);
+  if (!is_neighbour && !via->gateway)
+    return std::unexpected(Error{ExitCode::kPort,
+                                 config.address + " is not in the network of port \"" + config.via + "\"", where,
+                                 "give that port a gateway"});
+  const NextHop hop(is_neighbour ? *address : *via->gateway, !is_neighbour, mac);
+  routes_.push_back({config.id, static_cast<std::size_t>(via - lines_.begin()), *address, config.udp_port, hop, 0});
   return {};
 }
 
@@ -95,16 +94,12 @@ const DpdkPort::Route* DpdkPort::route(NodeId id) const {
   return it == routes_.end() ? nullptr : &*it;
 }
 
-void DpdkPort::learn(std::size_t line, std::uint32_t address, const MacAddress& mac) {
-  if ((mac.front() & std::byte{1}) != std::byte{0}) return;  // A group's address is nobody's.
-  for (Route& route : routes_)
-    if (route.learns && route.line == line && route.peer.address == address) route.peer.mac = mac;
-}
-
-void DpdkPort::on_foreign(std::size_t at, std::span<const std::byte> packet) {
+void DpdkPort::on_foreign(std::size_t at, std::span<const std::byte> packet, Instant now) {
   Line& line = lines_[at];
   ++line.device->counters().foreign;
-  if (const auto neighbour = arp_sender(packet)) learn(at, neighbour->address, neighbour->mac);
+  if (const auto neighbour = arp_sender(packet, line.self.vlan))
+    for (Route& route : routes_)
+      if (route.line == at) route.hop.on_arp(neighbour->address, neighbour->mac, now);
   if (answers_left_ == 0) return;
   std::array<std::byte, kAnswerBytesMax> memory;
   const auto reply = answer(packet, line.self, memory);
@@ -115,15 +110,21 @@ void DpdkPort::on_foreign(std::size_t at, std::span<const std::byte> packet) {
   line.device->flush();
 }
 
-void DpdkPort::announce(Line& line) {
+void DpdkPort::ask(Line& line, std::uint32_t address) {
   if (line.device->room() == 0) return;
-  const std::span<std::byte> out = line.device->append(kAnnouncementBytes);
-  if (!out.empty()) write_announcement(line.self, out);
+  const std::span<std::byte> out = line.device->append(arp_packet_bytes(line.self.vlan));
+  if (!out.empty()) write_arp_request(line.self, address, out);
   line.device->flush();
+}
+
+void DpdkPort::ask_for_next_hops(Instant now) {
+  for (Route& route : routes_)
+    if (Line& line = lines_[route.line]; line.device->room() > 0 && route.hop.asks(now)) ask(line, route.hop.address());
 }
 
 std::size_t DpdkPort::receive(std::span<std::span<std::byte>> frames) {
   constexpr unsigned kAnswersMax = 4;
+  const Instant now = coarse_now();
   std::size_t count = 0;
   answers_left_ = kAnswersMax;
   std::array<std::span<std::byte>, Device::kBurst> packets;
@@ -131,39 +132,47 @@ std::size_t DpdkPort::receive(std::span<std::span<std::byte>> frames) {
     const std::size_t at = (next_line_ + i) % lines_.size();
     Line& line = lines_[at];
     const std::size_t got =
-        line.device->receive(std::span(packets).first(std::min(packets.size(), frames.size() - count)));
-    if (line.device->came_up()) announce(line);
+        line.device->receive(std::span(packets).first(std::min(packets.size(), frames.size() - count)), now);
+    if (line.device->came_up()) ask(line, line.self.address);  // That is how one announces oneself.
     for (std::size_t k = 0; k < got; ++k) {
       const auto datagram = open_packet(packets[k], line.self);
       if (!datagram) {
-        on_foreign(at, packets[k]);
+        on_foreign(at, packets[k], now);
         continue;
       }
       ++line.device->counters().received;
-      learn(at, datagram->from_address, datagram->from_mac);
+      for (Route& route : routes_)
+        if (route.line == at && route.address == datagram->from_address)
+          route.hop.on_datagram(datagram->from_address, datagram->from_mac, now);
       frames[count++] = packets[k].subspan(datagram->offset, datagram->frame.size());
     }
   }
   if (!lines_.empty()) next_line_ = (next_line_ + 1) % lines_.size();
+  ask_for_next_hops(now);
   return count;
 }
 
 std::size_t DpdkPort::room(NodeId id) {
   const Route* to = route(id);
-  return to ? lines_[to->line].device->room() : 0;
+  return to && to->hop.is_reachable() ? lines_[to->line].device->room() : 0;
 }
 
 void DpdkPort::send(NodeId id, const node::OutFrame& frame) {
   const auto to = std::ranges::find(routes_, id, &Route::id);
   if (to == routes_.end()) return;  // It has no room() either.
   Line& line = lines_[to->line];
+  if (!to->hop.is_reachable()) {
+    ++line.device->counters().dropped;
+    return;
+  }
   const std::size_t bytes = frame.head_bytes + frame.payload.size();
-  const std::span<std::byte> packet = line.device->append(kPacketHeaderBytes + bytes);
+  const std::size_t header_bytes = packet_header_bytes(line.self.vlan);
+  const std::span<std::byte> packet = line.device->append(header_bytes + bytes);
   if (packet.empty()) return;
-  write_headers(packet, line.self, to->peer, to->identification++, bytes);
-  std::memcpy(packet.data() + kPacketHeaderBytes, frame.head.data(), frame.head_bytes);
+  write_headers(packet, line.self, {to->hop.mac(), to->address, to->udp_port}, to->identification++, bytes);
+  std::memcpy(packet.data() + header_bytes, frame.head.data(), frame.head_bytes);
   if (!frame.payload.empty())
-    std::memcpy(packet.data() + kPacketHeaderBytes + frame.head_bytes, frame.payload.data(), frame.payload.size());
+    std::memcpy(packet.data() + header_bytes + frame.head_bytes, frame.payload.data(), frame.payload.size());
   if (line.device->is_burst_full()) line.device->flush();
 }
 

@@ -3,12 +3,15 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "dataplane/device.h"
+#include "dataplane/ipv4.h"
 #include "dataplane/network_port.h"
+#include "dataplane/next_hop.h"
 #include "dataplane/packet.h"
 
 namespace slipstream::dataplane {
@@ -16,8 +19,8 @@ namespace slipstream::dataplane {
 // Frames as UDP over IPv4 over Ethernet on DPDK devices; one device may serve several peers, but memif one.
 // Guarantees: (1) Nothing here waits (device.h). (2) What is received was checked down to the frame's length (packet.h)
 // and says nothing about who sent it: that stands in the frame.
-//   (3) Neighbours are answered (ARP, ICMP echo), and told of us when a link comes up. (4) A peer's MAC address is the
-//   configured one, or that of the last datagram or ARP packet that came from its IP address, and broadcast before.
+//   (3) Neighbours are answered (ARP, ICMP echo), and told of us when a link comes up. (4) A peer outside the device's
+//   prefix is reached through the gateway, and has no room() until that is known (next_hop.h).
 // Ownership: frames are copied when sent; received ones are valid until the next receive(). Threading: the data thread.
 class DpdkPort : public NetworkPort {
  public:
@@ -42,12 +45,15 @@ class DpdkPort : public NetworkPort {
   struct Line {  // A device, and who we are there.
     std::unique_ptr<Device> device;
     Endpoint self;
+    Ipv4Prefix prefix;
+    std::optional<std::uint32_t> gateway;
   };
   struct Route {
     NodeId id;
     std::size_t line = 0;
-    Endpoint peer;
-    bool learns = true;
+    std::uint32_t address = 0;
+    std::uint16_t udp_port = 0;
+    NextHop hop;
     std::uint16_t identification = 0;
   };
 
@@ -55,9 +61,9 @@ class DpdkPort : public NetworkPort {
   std::expected<void, Error> add_line(const DeviceConfig& config, rte_mempool* pool);
   std::expected<void, Error> add_route(const PeerConfig& config);
   const Route* route(NodeId id) const;
-  void learn(std::size_t line, std::uint32_t address, const MacAddress& mac);
-  void on_foreign(std::size_t line, std::span<const std::byte> packet);
-  void announce(Line& line);
+  void on_foreign(std::size_t line, std::span<const std::byte> packet, Instant now);
+  void ask(Line& line, std::uint32_t address);
+  void ask_for_next_hops(Instant now);
 
   std::vector<Line> lines_;
   std::vector<Route> routes_;

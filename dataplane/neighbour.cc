@@ -7,7 +7,6 @@
 namespace slipstream::dataplane {
 namespace {
 
-constexpr std::uint16_t kArp = 0x0806, kIpv4 = 0x0800;
 constexpr std::uint16_t kEthernet = 1, kRequest = 1, kReply = 2;
 constexpr std::uint8_t kIcmp = 1, kEchoRequest = 8;
 constexpr std::size_t kArpBytes = 28, kIpBytes = 20, kIcmpBytes = 8;
@@ -18,11 +17,12 @@ struct Arp {
   std::uint32_t from = 0, about = 0;
 };
 
-std::optional<Arp> open_arp(std::span<const std::byte> packet) {
-  if (packet.size() < kEthernetBytes + kArpBytes) return std::nullopt;
-  ByteReader in(packet.subspan(12));
-  const bool arp = in.be<std::uint16_t>() == kArp && in.be<std::uint16_t>() == kEthernet &&
-                   in.be<std::uint16_t>() == kIpv4 && in.be<std::uint8_t>() == 6 && in.be<std::uint8_t>() == 4;
+std::optional<Arp> open_arp(std::span<const std::byte> packet, std::uint16_t vlan) {
+  const auto ethernet = open_ethernet(packet, vlan);
+  if (!ethernet || ethernet->type != kEthernetArp || packet.size() < ethernet->bytes + kArpBytes) return std::nullopt;
+  ByteReader in(packet.subspan(ethernet->bytes));
+  const bool arp = in.be<std::uint16_t>() == kEthernet && in.be<std::uint16_t>() == kEthernetIpv4 &&
+                   in.be<std::uint8_t>() == 6 && in.be<std::uint8_t>() == 4;
   if (!arp) return std::nullopt;
   Arp out;
   out.operation = in.be<std::uint16_t>();
@@ -35,18 +35,26 @@ std::optional<Arp> open_arp(std::span<const std::byte> packet) {
 
 void write_arp(std::span<std::byte> packet, std::uint16_t operation, const Endpoint& self, const MacAddress& to,
                const MacAddress& about_mac, std::uint32_t about) {
-  ByteWriter out(packet);
-  out.bytes(to), out.bytes(self.mac), out.be(kArp);
-  out.be(kEthernet), out.be(kIpv4), out.be(std::uint8_t{6}), out.be(std::uint8_t{4}), out.be(operation);
+  write_ethernet(packet, to, self, kEthernetArp);
+  ByteWriter out(packet.subspan(ethernet_bytes(self.vlan)));
+  out.be(kEthernet), out.be(kEthernetIpv4), out.be(std::uint8_t{6}), out.be(std::uint8_t{4}), out.be(operation);
   out.bytes(self.mac), out.be(self.address);
   out.bytes(about_mac), out.be(about);
 }
 
-// The ICMP message of a whole, valid echo request to us.
-std::span<const std::byte> echo_request(std::span<const std::byte> packet, const Endpoint& self) {
-  if (packet.size() < kEthernetBytes + kIpBytes + kIcmpBytes) return {};
-  ByteReader in(packet.subspan(12));
-  const bool ipv4 = in.be<std::uint16_t>() == kIpv4 && in.be<std::uint8_t>() == 0x45;
+struct EchoRequest {
+  MacAddress from_mac{};
+  std::span<const std::byte> ip, icmp;  // The header, the message.
+};
+
+// A whole, valid echo request to us.
+std::optional<EchoRequest> open_echo(std::span<const std::byte> packet, const Endpoint& self) {
+  const auto ethernet = open_ethernet(packet, self.vlan);
+  if (!ethernet || ethernet->type != kEthernetIpv4 || packet.size() < ethernet->bytes + kIpBytes + kIcmpBytes)
+    return std::nullopt;
+  const auto whole_ip = packet.subspan(ethernet->bytes);
+  ByteReader in(whole_ip);
+  const bool ipv4 = in.be<std::uint8_t>() == 0x45;
   in.bytes(1);
   const std::size_t ip_bytes = in.be<std::uint16_t>();
   in.bytes(2);
@@ -55,55 +63,50 @@ std::span<const std::byte> echo_request(std::span<const std::byte> packet, const
   const bool icmp = in.be<std::uint8_t>() == kIcmp;
   in.bytes(6);
   const bool for_us = in.be<std::uint32_t>() == self.address;
-  if (!ipv4 || !whole || !icmp || !for_us || ip_bytes < kIpBytes + kIcmpBytes ||
-      kEthernetBytes + ip_bytes > packet.size() || kEthernetBytes + ip_bytes > kAnswerBytesMax)
-    return {};
-  if (internet_checksum(packet.subspan(kEthernetBytes, kIpBytes)) != 0) return {};
-  const auto message = packet.subspan(kEthernetBytes + kIpBytes, ip_bytes - kIpBytes);
-  const bool request = message[0] == std::byte{kEchoRequest} && message[1] == std::byte{0};
-  return request && internet_checksum(message) == 0 ? message : std::span<const std::byte>{};
+  if (!ipv4 || !whole || !icmp || !for_us || ip_bytes < kIpBytes + kIcmpBytes || ip_bytes > whole_ip.size() ||
+      ethernet_bytes(self.vlan) + ip_bytes > kAnswerBytesMax)
+    return std::nullopt;
+  const EchoRequest out{ethernet->from, whole_ip.first(kIpBytes), whole_ip.subspan(kIpBytes, ip_bytes - kIpBytes)};
+  const bool request = out.icmp[0] == std::byte{kEchoRequest} && out.icmp[1] == std::byte{0};
+  if (!request || internet_checksum(out.ip) != 0 || internet_checksum(out.icmp) != 0) return std::nullopt;
+  return out;
 }
 
-std::span<const std::byte> echo_reply(std::span<const std::byte> packet, std::span<const std::byte> message,
-                                      const Endpoint& self, std::span<std::byte> memory) {
-  const auto reply = memory.first(kEthernetBytes + kIpBytes + message.size());
-  std::ranges::copy(packet.first(reply.size()), reply.begin());
-  ByteReader from(packet.subspan(6));
-  const auto mac = from.bytes(6);
-  const auto address = packet.subspan(kEthernetBytes + 12, 4);
-  ByteWriter ethernet(reply);
-  ethernet.bytes(mac), ethernet.bytes(self.mac);
-  const auto ip = reply.subspan(kEthernetBytes, kIpBytes);
+std::span<const std::byte> echo_reply(const EchoRequest& request, const Endpoint& self, std::span<std::byte> memory) {
+  write_ethernet(memory, request.from_mac, self, kEthernetIpv4);
+  const auto ip = memory.subspan(ethernet_bytes(self.vlan), kIpBytes);
+  std::ranges::copy(request.ip, ip.begin());
   ByteWriter(ip.subspan(8)).be(std::uint8_t{64});
   ByteWriter ends(ip.subspan(10));
-  ends.be(std::uint16_t{0}), ends.be(self.address), ends.bytes(address);
+  ends.be(std::uint16_t{0}), ends.be(self.address), ends.bytes(request.ip.subspan(12, 4));
   ByteWriter(ip.subspan(10)).be(internet_checksum(ip));
-  const auto icmp = reply.subspan(kEthernetBytes + kIpBytes);
+  const auto icmp = memory.subspan(ethernet_bytes(self.vlan) + kIpBytes, request.icmp.size());
+  std::ranges::copy(request.icmp, icmp.begin());
   ByteWriter(icmp).be(std::uint32_t{0});  // Echo reply, code 0, no checksum yet.
   ByteWriter(icmp.subspan(2)).be(internet_checksum(icmp));
-  return reply;
+  return memory.first(ethernet_bytes(self.vlan) + kIpBytes + icmp.size());
 }
 
 }  // namespace
 
 std::span<const std::byte> answer(std::span<const std::byte> packet, const Endpoint& self,
                                   std::span<std::byte> memory) {
-  if (const auto arp = open_arp(packet)) {
+  if (const auto arp = open_arp(packet, self.vlan)) {
     if (arp->operation != kRequest || arp->about != self.address || arp->from == self.address) return {};
-    const auto reply = memory.first(kEthernetBytes + kArpBytes);
+    const auto reply = memory.first(arp_packet_bytes(self.vlan));
     write_arp(reply, kReply, self, arp->from_mac, arp->from_mac, arp->from);
     return reply;
   }
-  const auto message = echo_request(packet, self);
-  return message.empty() ? std::span<const std::byte>{} : echo_reply(packet, message, self, memory);
+  const auto request = open_echo(packet, self);
+  return request ? echo_reply(*request, self, memory) : std::span<const std::byte>{};
 }
 
-void write_announcement(const Endpoint& self, std::span<std::byte> packet) {
-  write_arp(packet, kRequest, self, kBroadcast, MacAddress{}, self.address);
+void write_arp_request(const Endpoint& self, std::uint32_t address, std::span<std::byte> packet) {
+  write_arp(packet, kRequest, self, kBroadcast, MacAddress{}, address);
 }
 
-std::optional<Neighbour> arp_sender(std::span<const std::byte> packet) {
-  const auto arp = open_arp(packet);
+std::optional<Neighbour> arp_sender(std::span<const std::byte> packet, std::uint16_t vlan) {
+  const auto arp = open_arp(packet, vlan);
   if (!arp || arp->from == 0 || (arp->from_mac.front() & std::byte{1}) != std::byte{0}) return std::nullopt;
   return Neighbour{arp->from, arp->from_mac};
 }

@@ -11,21 +11,21 @@
 namespace slipstream::dataplane {
 
 constexpr std::size_t kAnswerBytesMax = 9216;
-constexpr std::size_t kAnnouncementBytes = 42;
+constexpr std::size_t arp_packet_bytes(std::uint16_t vlan) { return ethernet_bytes(vlan) + 28; }
 
 // The answer to a received packet, written to `memory` (at least kAnswerBytesMax): to an ARP request for our address
 // (RFC 826), or to an ICMP echo request (RFC 792). Empty: it wants none, or is malformed.
 std::span<const std::byte> answer(std::span<const std::byte> packet, const Endpoint& self, std::span<std::byte> memory);
 
-// An ARP request for our own address (RFC 5227, 2.3): whoever knew us with another MAC address forgets it. To the first
-// kAnnouncementBytes of `packet`.
-void write_announcement(const Endpoint& self, std::span<std::byte> packet);
+// An ARP request to all for `address`, to the first arp_packet_bytes(self.vlan) of `packet`. For our own address it is
+// an announcement (RFC 5227, 2.3): whoever knew us with another MAC address forgets it.
+void write_arp_request(const Endpoint& self, std::uint32_t address, std::span<std::byte> packet);
 
 struct Neighbour {
   std::uint32_t address = 0;
   MacAddress mac{};
 };
-// Who an ARP packet says that it comes from. Nothing: it is none, or says a group's address, or nobody's.
-std::optional<Neighbour> arp_sender(std::span<const std::byte> packet);
+// Who an ARP packet of this VLAN says that it comes from. Nothing: it is none, or says a group's address, or nobody's.
+std::optional<Neighbour> arp_sender(std::span<const std::byte> packet, std::uint16_t vlan);
 
 }  // namespace slipstream::dataplane

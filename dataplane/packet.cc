@@ -7,7 +7,7 @@
 namespace slipstream::dataplane {
 namespace {
 
-constexpr std::uint16_t kIpv4 = 0x0800;
+constexpr std::uint16_t kVlanTag = 0x8100, kVlanMask = 0x0fff;
 constexpr std::uint8_t kVersionAndLength = 0x45;  // IPv4, a header of 20 bytes.
 constexpr std::uint8_t kUdp = 17;
 constexpr std::uint16_t kDoNotFragment = 0x4000;
@@ -41,13 +41,33 @@ std::optional<MacAddress> parse_mac(const std::string& text) {
   return out;
 }
 
+void write_ethernet(std::span<std::byte> packet, const MacAddress& to, const Endpoint& from, std::uint16_t type) {
+  ByteWriter out(packet);
+  out.bytes(to), out.bytes(from.mac);
+  if (from.vlan) out.be(kVlanTag), out.be(from.vlan);
+  out.be(type);
+}
+
+std::optional<EthernetHeader> open_ethernet(std::span<const std::byte> packet, std::uint16_t vlan) {
+  EthernetHeader out;
+  ByteReader in(packet);
+  in.bytes(6);  // To us or to all, or the NIC would not have let it in.
+  const auto from = in.bytes(6);
+  out.type = in.be<std::uint16_t>();
+  std::uint16_t tag = 0;
+  if (out.type == kVlanTag) tag = in.be<std::uint16_t>() & kVlanMask, out.type = in.be<std::uint16_t>();
+  if (!in.ok() || tag != vlan) return std::nullopt;
+  std::ranges::copy(from, out.from.begin());
+  out.bytes = in.position();
+  return out;
+}
+
 void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to, std::uint16_t identification,
                    std::size_t frame_bytes) {
   const auto udp_bytes = static_cast<std::uint16_t>(kUdpBytes + frame_bytes);
-  ByteWriter out(packet);
-  out.bytes(to.mac);
-  out.bytes(from.mac);
-  out.be(kIpv4);
+  write_ethernet(packet, to.mac, from, kEthernetIpv4);
+  const auto ip = packet.subspan(ethernet_bytes(from.vlan));
+  ByteWriter out(ip);
   out.be(kVersionAndLength);
   out.be(std::uint8_t{0});  // Service
   out.be(static_cast<std::uint16_t>(kIpBytes + udp_bytes));
@@ -58,8 +78,7 @@ void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endp
   out.be(std::uint16_t{0});  // Checksum: below.
   out.be(from.address);
   out.be(to.address);
-  ByteWriter(packet.subspan(kEthernetBytes + kChecksumAt))
-      .be(internet_checksum(packet.subspan(kEthernetBytes, kIpBytes)));
+  ByteWriter(ip.subspan(kChecksumAt)).be(internet_checksum(ip.first(kIpBytes)));
   out.be(from.udp_port);
   out.be(to.udp_port);
   out.be(udp_bytes);
@@ -67,12 +86,14 @@ void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endp
 }
 
 std::optional<Datagram> open_packet(std::span<const std::byte> packet, const Endpoint& to) {
-  if (packet.size() <= kPacketHeaderBytes) return std::nullopt;
+  const auto ethernet = open_ethernet(packet, to.vlan);
+  if (!ethernet || ethernet->type != kEthernetIpv4 || packet.size() <= ethernet->bytes + kIpUdpBytes)
+    return std::nullopt;
   Datagram out;
-  ByteReader in(packet);
-  in.bytes(6);  // To us or to all, or the NIC would not have let it in.
-  std::ranges::copy(in.bytes(6), out.from_mac.begin());
-  const bool ipv4 = in.be<std::uint16_t>() == kIpv4 && in.be<std::uint8_t>() == kVersionAndLength;
+  out.from_mac = ethernet->from;
+  const auto ip = packet.subspan(ethernet->bytes);
+  ByteReader in(ip);
+  const bool ipv4 = in.be<std::uint8_t>() == kVersionAndLength;
   in.bytes(1);
   const std::size_t ip_bytes = in.be<std::uint16_t>();
   in.bytes(2);
@@ -85,12 +106,10 @@ std::optional<Datagram> open_packet(std::span<const std::byte> packet, const End
   in.bytes(2);
   const bool port = in.be<std::uint16_t>() == to.udp_port;
   const std::size_t udp_bytes = in.be<std::uint16_t>();
-  in.bytes(2);
   if (!ipv4 || !whole || !udp || !for_us || !port) return std::nullopt;
-  if (ip_bytes + kEthernetBytes > packet.size() || udp_bytes <= kUdpBytes || udp_bytes + kIpBytes != ip_bytes)
-    return std::nullopt;
-  if (internet_checksum(packet.subspan(kEthernetBytes, kIpBytes)) != 0) return std::nullopt;
-  out.offset = kPacketHeaderBytes;
+  if (ip_bytes > ip.size() || udp_bytes <= kUdpBytes || udp_bytes + kIpBytes != ip_bytes) return std::nullopt;
+  if (internet_checksum(ip.first(kIpBytes)) != 0) return std::nullopt;
+  out.offset = ethernet->bytes + kIpUdpBytes;
   out.frame = packet.subspan(out.offset, udp_bytes - kUdpBytes);
   return out;
 }

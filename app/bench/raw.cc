@@ -101,7 +101,7 @@ std::expected<void, Error> send_raw(const Config& config, double for_seconds) {
 
 std::expected<void, Error> receive_tcp(const Config& config, const std::atomic<bool>& stop) {
   const Socket listener(::socket(AF_INET, SOCK_STREAM, 0));
-  const sockaddr_in self = tcp_address(config.ports.front().address, config.self().udp_port);
+  const sockaddr_in self = tcp_address(config.ports.front().bare_address(), config.self().udp_port);
   const int on = 1;
   (void)::setsockopt(listener.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (::bind(listener.fd(), reinterpret_cast<const sockaddr*>(&self), sizeof self) != 0 ||

@@ -125,6 +125,36 @@ TEST(Config, SaysThatAFileIsMissing) {
   EXPECT_NE(config.error().message().find("No such file"), std::string::npos);
 }
 
+std::string with_port(const std::string& lines) {
+  return replaced(kPrimary, "address = \"10.0.0.1\"\n[[node]]", lines + "[[node]]");
+}
+
+TEST(Config, APortHasANetworkAGatewayAndAVlan) {
+  const std::string text =
+      replaced(with_port("address = \"10.0.0.1/24\"\ngateway = \"10.0.0.254\"\nvlan = 42\n"), "10.0.0.3", "10.1.0.3");
+  const auto config = parse_config(text, "p.toml");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->ports.front().bare_address(), "10.0.0.1");
+  EXPECT_EQ(config->ports.front().gateway, "10.0.0.254");
+  EXPECT_EQ(config->ports.front().vlan, 42);
+}
+
+TEST(Config, NamesWhatIsWrongWithAPortsNetwork) {
+  expect_error(with_port("address = \"10.0.0.1/33\"\n"), {"p.toml:12:", "10.0.0.1/33", "10.0.0.1/24"});
+  expect_error(with_port("address = \"10.0.0.1\"\ngateway = \"10.0.0.254\"\n"), {"no prefix length", "10.0.0.1/24"});
+  expect_error(with_port("address = \"10.0.0.1/24\"\ngateway = \"10.0.0.1\"\n"), {"own address"});
+  expect_error(with_port("address = \"10.0.0.1/24\"\ngateway = \"10.0.1.1\"\n"), {"10.0.1.1 is not in 10.0.0.1/24"});
+  expect_error(with_port("address = \"10.0.0.1/24\"\ngateway = \"router\"\n"), {"\"router\" is no IPv4 address"});
+  expect_error(with_port("address = \"10.0.0.1/24\"\nvlan = 4095\n"), {"port.vlan", "4094"});
+  expect_error(replaced(with_port("address = \"10.0.0.1/24\"\n"), "10.0.0.3", "10.1.0.3"),
+               {"node \"b\" (10.1.0.3) is not in 10.0.0.1/24", "no gateway", "to do: give the port gateway"});
+  expect_error(
+      replaced(with_port("address = \"10.0.0.1/24\"\nvlan = 42\n"), "vdev = \"net_memif0\"", "kernel_udp = true"),
+      {"kernel", "type vlan id 42"});
+  EXPECT_NE(error_of(with_port("address = \"10.0.0.1/32\"\n")), "accepted") << "its peers are not in that network";
+  EXPECT_EQ(error_of(with_port("address = \"10.0.0.1/32\"\ngateway = \"10.9.0.1\"\n")), "accepted") << "as in clouds";
+}
+
 TEST(Size, TakesUnitsOf1024) {
   EXPECT_EQ(parse_size("64MB"), ByteCount{64u << 20});
   EXPECT_EQ(parse_size("8192"), ByteCount{8192});

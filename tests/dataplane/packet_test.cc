@@ -36,7 +36,7 @@ Bytes arp_request() {
 }
 
 Bytes packet(std::size_t frame_bytes) {
-  Bytes out(kPacketHeaderBytes + frame_bytes, std::byte{0x5a});
+  Bytes out(packet_header_bytes(0) + frame_bytes, std::byte{0x5a});
   write_headers(out, kThem, kUs, 77, frame_bytes);
   return out;
 }
@@ -97,6 +97,42 @@ TEST(Packet, IsNoneWhenItsHeadersAreDamaged) {
     EXPECT_FALSE(open_packet(std::span(good).first(size), kUs)) << size;
 }
 
+// The packet as it is in a VLAN: the tag comes behind the addresses.
+Bytes tagged(const Bytes& untagged, std::uint16_t tag) {
+  Bytes out = untagged;
+  const Bytes inserted{std::byte{0x81}, std::byte{0}, static_cast<std::byte>(tag >> 8), static_cast<std::byte>(tag)};
+  out.insert(out.begin() + 12, inserted.begin(), inserted.end());
+  return out;
+}
+
+Endpoint in_vlan(Endpoint endpoint, std::uint16_t vlan) {
+  endpoint.vlan = vlan;
+  return endpoint;
+}
+
+TEST(Packet, CarriesAVlansTag) {
+  Bytes out(packet_header_bytes(42) + 100, std::byte{0x5a});
+  write_headers(out, in_vlan(kThem, 42), kUs, 77, 100);
+  EXPECT_EQ(out, tagged(packet(100), 42)) << "the same packet but for the tag";
+  const auto opened = open_packet(out, in_vlan(kUs, 42));
+  ASSERT_TRUE(opened);
+  EXPECT_EQ(opened->from_mac, kThem.mac);
+  EXPECT_EQ(opened->frame.size(), 100u);
+  EXPECT_EQ(opened->offset, packet_header_bytes(42));
+  for (std::size_t size = 0; size < out.size(); ++size)
+    EXPECT_FALSE(open_packet(std::span(out).first(size), in_vlan(kUs, 42))) << size;
+}
+
+TEST(Packet, IsForOneVlan) {
+  const Bytes plain = packet(100);
+  EXPECT_FALSE(open_packet(plain, in_vlan(kUs, 42)));
+  EXPECT_FALSE(open_packet(tagged(plain, 42), kUs));
+  EXPECT_FALSE(open_packet(tagged(plain, 42), in_vlan(kUs, 43)));
+  EXPECT_TRUE(open_packet(tagged(plain, 0xe000 | 42), in_vlan(kUs, 42))) << "whatever its priority";
+  EXPECT_TRUE(open_packet(tagged(plain, 0xe000), kUs)) << "a priority alone is no VLAN";
+  EXPECT_FALSE(open_packet(tagged(tagged(plain, 7), 42), in_vlan(kUs, 42))) << "nor is a VLAN within a VLAN ours";
+}
+
 TEST(InternetChecksum, MatchesRfc1071) {
   EXPECT_EQ(internet_checksum(hex("0001 f203 f4f5 f6f7")), 0x220d);
   EXPECT_EQ(internet_checksum(hex("01")), static_cast<std::uint16_t>(~0x0100));
@@ -114,19 +150,19 @@ TEST(Neighbour, AnswersAnArpRequestForItsAddress) {
 }
 
 TEST(Neighbour, LearnsWhoAsks) {
-  const auto sender = arp_sender(arp_request());
+  const auto sender = arp_sender(arp_request(), 0);
   ASSERT_TRUE(sender);
   EXPECT_EQ(sender->address, kThem.address);
   EXPECT_EQ(sender->mac, kThem.mac);
   Bytes group = arp_request();
   group[22] |= std::byte{1};
-  EXPECT_FALSE(arp_sender(group));
-  EXPECT_FALSE(arp_sender(packet(100)));
+  EXPECT_FALSE(arp_sender(group, 0));
+  EXPECT_FALSE(arp_sender(packet(100), 0));
 }
 
 TEST(Neighbour, AnnouncesItself) {
-  Bytes out(kAnnouncementBytes);
-  write_announcement(kUs, out);
+  Bytes out(arp_packet_bytes(0));
+  write_arp_request(kUs, kUs.address, out);
   EXPECT_EQ(out,
             hex("ffffffffffff 020000000001 0806 0001 0800 06 04 0001 020000000001 0a4d0001 000000000000 0a4d0001"));
   EXPECT_TRUE(answered(out).empty()) << "nor answers itself";
@@ -135,7 +171,7 @@ TEST(Neighbour, AnnouncesItself) {
 TEST(Neighbour, AnswersAnEcho) {
   for (const std::size_t bytes : {0u, 1u, 56u, 1472u}) {
     const Bytes reply = answered(echo_request(bytes));
-    ASSERT_EQ(reply.size(), kPacketHeaderBytes + bytes);
+    ASSERT_EQ(reply.size(), packet_header_bytes(0) + bytes);
     EXPECT_TRUE(std::ranges::equal(std::span(reply).first(6), kThem.mac));
     EXPECT_TRUE(std::ranges::equal(std::span(reply).subspan(6, 6), kUs.mac));
     EXPECT_EQ(Bytes(reply.begin() + 26, reply.begin() + 34), hex("0a4d0001 0a4d0002"));
@@ -145,6 +181,30 @@ TEST(Neighbour, AnswersAnEcho) {
     EXPECT_EQ(Bytes(reply.begin() + 38, reply.begin() + 42), hex("1234 0001"));
     EXPECT_TRUE(std::all_of(reply.begin() + 42, reply.end(), [](std::byte b) { return b == std::byte{0x5a}; }));
   }
+}
+
+TEST(Neighbour, AnswersWithinItsVlanOnly) {
+  std::array<std::byte, kAnswerBytesMax> memory;
+  for (const Bytes& question : {arp_request(), echo_request(56)}) {
+    const auto reply = answer(tagged(question, 42), in_vlan(kUs, 42), memory);
+    EXPECT_EQ(Bytes(reply.begin(), reply.end()), tagged(answered(question), 42));
+    EXPECT_TRUE(answer(question, in_vlan(kUs, 42), memory).empty());
+    EXPECT_TRUE(answer(tagged(question, 43), in_vlan(kUs, 42), memory).empty());
+    EXPECT_TRUE(answered(tagged(question, 42)).empty());
+  }
+  EXPECT_TRUE(arp_sender(tagged(arp_request(), 42), 42));
+  EXPECT_FALSE(arp_sender(tagged(arp_request(), 42), 0));
+  EXPECT_FALSE(arp_sender(arp_request(), 42));
+}
+
+TEST(Neighbour, AsksForAnother) {
+  Bytes out(arp_packet_bytes(0));
+  write_arp_request(kUs, kThem.address, out);
+  EXPECT_EQ(out,
+            hex("ffffffffffff 020000000001 0806 0001 0800 06 04 0001 020000000001 0a4d0001 000000000000 0a4d0002"));
+  Bytes in_42(arp_packet_bytes(42));
+  write_arp_request(in_vlan(kUs, 42), kThem.address, in_42);
+  EXPECT_EQ(in_42, tagged(out, 42));
 }
 
 TEST(Neighbour, AnswersNothingThatIsMalformed) {

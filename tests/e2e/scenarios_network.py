@@ -1,14 +1,11 @@
 """Faults, catching up, feeds to others, a change of policy, ports between network namespaces."""
 
-import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 
 from cluster import PG_BIN, PG_USER, SLIPSTREAM, Cluster, IdLoad, Process, run, wait_for
+from namespaces import Namespaces, PacketCluster, need_root
 from scenario import Commit, check, identical, pause, resume, scenario
 
 
@@ -117,84 +114,6 @@ def a_new_policy_works_as_the_stricter_of_both():
         resume(cluster, "b")
 
 
-# ---- af_packet between two network namespaces
-
-
-class Namespaces:
-    """Two network namespaces joined by a veth pair."""
-
-    def __init__(self, tag):
-        self.names = (f"slip{tag}p", f"slip{tag}a")
-        self.links = (f"sl{tag}p", f"sl{tag}a")
-
-    def __enter__(self):
-        def ip(*arguments):
-            subprocess.run(["ip", *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for name in self.names:
-            ip("netns", "add", name)
-        ip("link", "add", self.links[0], "type", "veth", "peer", "name", self.links[1])
-        for name, link in zip(self.names, self.links):
-            ip("link", "set", link, "netns", name)
-            ip("-n", name, "link", "set", link, "up")
-        return self
-
-    def give_replica_to_the_kernel(self):
-        subprocess.run(["ip", "-n", self.names[1], "addr", "add", "10.77.0.2/24", "dev", self.links[1]], check=True)
-
-    def set_link(self, end, state):
-        subprocess.run(["ip", "-n", self.names[end], "link", "set", self.links[end], state], check=True)
-
-    def ping(self, payload_bytes):
-        """From the replica's host: whether the primary's port answers, to ARP and then to an echo of this size."""
-        code = f"""
-import socket, struct
-def checksum(data):
-    data += b"\\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{{len(data) // 2}}H", data))
-    while total >> 16: total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
-payload = bytes(i % 251 for i in range({payload_bytes}))
-head = struct.pack("!BBHHH", 8, 0, 0, 4711, 1)
-head = head[:2] + struct.pack("!H", checksum(head + payload)) + head[4:]
-s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-s.settimeout(3)
-s.sendto(head + payload, ("10.77.0.1", 0))
-reply = s.recv(65535)[20:]
-assert reply[0] == 0 and reply[4:8] == head[4:8] and reply[8:] == payload and checksum(reply) == 0, reply
-"""
-        done = subprocess.run(["ip", "netns", "exec", self.names[1], "/usr/bin/python3", "-c", code], capture_output=True, text=True, timeout=20)
-        return done.returncode == 0 or done.stderr
-
-    def __exit__(self, *_):
-        for name in self.names:
-            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
-
-
-class PacketCluster(Cluster):
-    """The same cluster with daemons in namespaces of their own, as root: over af_packet, a replica perhaps over kernel UDP."""
-
-    namespaces = None
-    replica_on_kernel_udp = False
-    device = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"
-
-    def status(self, name):
-        done = run(SLIPSTREAM, "status", "-c", self.config_path(name), "--json", check=False, timeout=30, user=0, group=0)
-        return json.loads(done.stdout) if done.returncode == 0 else None
-
-    def _port(self, name, peer_of, number, role):
-        link = self.namespaces.links[0 if role == "server" else 1]
-        local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
-        if role == "client" and self.replica_on_kernel_udp:
-            return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{local}"\n{self._faults()}'
-        return f'\n[[port]]\nname = "{name}"\nvdev = "{self.device.format(link=link)}"\naddress = "{local}"\n{self._faults()}'
-
-    def start_daemon(self, name, extra=()):
-        namespace = self.namespaces.names[0 if name == "p" else 1]
-        command = ["ip", "netns", "exec", namespace, SLIPSTREAM, "run", "-c", self.config_path(name), *extra]
-        self.daemons[name] = Process(f"daemon {name}", command, self.dir / f"{name}.log", user=False)
-        return self.daemons[name]
-
-
 def loses_nothing_at_any_loss(cluster, drops_itself=False):
     """1, 5 and 10 % of the frames are lost in each direction, some come twice or late; load throughout. Both daemons start anew in between. A device that `drops_itself` when it is flooded has more to repair."""
     seed = random.randrange(1 << 30)
@@ -225,10 +144,8 @@ def loses_nothing_at_any_loss(cluster, drops_itself=False):
 
 
 def between_namespaces(device, drops_itself=False):
-    if os.geteuid() != 0:
-        print("needs root for network namespaces")
-        sys.exit(77)
-    with Namespaces(os.getpid() % 1000) as namespaces:
+    need_root()
+    with Namespaces() as namespaces:
         PacketCluster.namespaces, PacketCluster.device = namespaces, device
         with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
             loses_nothing_at_any_loss(cluster, drops_itself)
@@ -259,10 +176,8 @@ def any_loss_over_af_xdp():
 @scenario
 def kernel_udp_speaks_to_a_dpdk_device():
     """The replica has no DPDK device: its end of the link is the kernel's UDP."""
-    if os.geteuid() != 0:
-        print("needs root for network namespaces")
-        sys.exit(77)
-    with Namespaces(os.getpid() % 1000) as namespaces:
+    need_root()
+    with Namespaces() as namespaces:
         namespaces.give_replica_to_the_kernel()
         PacketCluster.namespaces, PacketCluster.replica_on_kernel_udp = namespaces, True
         with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
@@ -272,9 +187,8 @@ def kernel_udp_speaks_to_a_dpdk_device():
             identical(cluster)
             check(sum(load.acknowledged().values()) > 50, "commits waited on a quorum that is reached through the kernel")
             for size in (0, 57, 1472):
-                answered = namespaces.ping(size)
-                check(answered is True, f"the DPDK port answers an echo of {size} bytes{'' if answered is True else f': {answered}'}")
-            neighbours = subprocess.run(["ip", "-n", namespaces.names[1], "neigh", "show", "10.77.0.1"], capture_output=True, text=True).stdout
+                check(namespaces.pings("a", "10.77.0.1", size), f"the DPDK port answers a ping of {size} bytes")
+            neighbours = namespaces.run("a", "ip", "neigh", "show", "10.77.0.1").stdout
             check("lladdr" in neighbours, f"and ARP: {neighbours.strip()}")
             load.remove()
 
@@ -282,23 +196,21 @@ def kernel_udp_speaks_to_a_dpdk_device():
 @scenario
 def a_link_comes_back():
     """The link of a primary on a DPDK device is down for 10 s, at the replica's end on kernel UDP and at its own; commits go on within a second of its return."""
-    if os.geteuid() != 0:
-        print("needs root for network namespaces")
-        sys.exit(77)
-    with Namespaces(os.getpid() % 1000) as namespaces:
+    need_root()
+    with Namespaces() as namespaces:
         namespaces.give_replica_to_the_kernel()
         PacketCluster.namespaces, PacketCluster.replica_on_kernel_udp = namespaces, True
         with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
             cluster.start()
-            for end in (0, 1):
-                namespaces.set_link(end, "down")
+            for host, other in (("p", "a"), ("a", "p")):
+                namespaces.ip(host, "link", "set", namespaces.link(host, other), "down")
                 commit = Commit(cluster)
                 check(not commit.returned(10), "without the link a commit waits")
-                namespaces.set_link(end, "up")
+                namespaces.ip(host, "link", "set", namespaces.link(host, other), "up")
                 back = time.monotonic()
                 check(commit.returned(5), "with the link it goes on")
                 took = time.monotonic() - back
-                check(took < 1, f"{took:.2f} s after the link's return at the {('primary', 'replica')[end]}'s end")
+                check(took < 1, f"{took:.2f} s after the link's return at the {host}'s end")
             identical(cluster)
 
 

@@ -12,26 +12,31 @@ namespace {
 
 using namespace slipstream::dataplane;
 
-constexpr Endpoint kSelf{{std::byte{2}}, 0x0a4d0001, 7650};
+// Untagged, and in VLAN 42.
+constexpr Endpoint kSelves[] = {{{std::byte{2}}, 0x0a4d0001, 7650}, {{std::byte{2}}, 0x0a4d0001, 7650, 42}};
+
+void look(std::span<const std::byte> packet, const Endpoint& self) {
+  const auto datagram = open_packet(packet, self);
+  if (datagram) {
+    CHECK(!datagram->frame.empty() && datagram->frame.data() == packet.data() + datagram->offset);
+    CHECK(datagram->offset >= packet_header_bytes(self.vlan));
+    CHECK(datagram->frame.size() <= packet.size() - datagram->offset);
+  }
+  if (const auto sender = arp_sender(packet, self.vlan)) CHECK(sender->address != 0);
+  std::array<std::byte, kAnswerBytesMax> memory, again;
+  const auto reply = answer(packet, self, memory);
+  if (reply.empty()) return;
+  CHECK(!datagram && reply.size() <= packet.size());
+  CHECK(answer(reply, self, again).empty());
+}
 
 }  // namespace
 
 // Whatever comes off the wire: a frame lies within its packet; an answer is no larger than what it answers, and answers
 // nothing itself; an answer or a frame, not both.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::vector<std::byte> copy(reinterpret_cast<const std::byte*>(data),
-                                    reinterpret_cast<const std::byte*>(data) + size);
-  const std::span packet(copy);
-  const auto datagram = open_packet(packet, kSelf);
-  if (datagram) {
-    CHECK(!datagram->frame.empty() && datagram->frame.data() == packet.data() + kPacketHeaderBytes);
-    CHECK(datagram->frame.size() <= packet.size() - kPacketHeaderBytes);
-  }
-  if (const auto sender = arp_sender(packet)) CHECK(sender->address != 0);
-  std::array<std::byte, kAnswerBytesMax> memory, again;
-  const auto reply = answer(packet, kSelf, memory);
-  if (reply.empty()) return 0;
-  CHECK(!datagram && reply.size() <= packet.size());
-  CHECK(answer(reply, kSelf, again).empty());
+  const std::vector<std::byte> packet(reinterpret_cast<const std::byte*>(data),
+                                      reinterpret_cast<const std::byte*>(data) + size);
+  for (const Endpoint& self : kSelves) look(packet, self);
   return 0;
 }

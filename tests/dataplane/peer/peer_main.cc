@@ -1,8 +1,8 @@
 // One end of a link, as a process of its own (DPDK allows one environment a process), for the tests and the
 // measurements of the data plane.
 //
-//   dataplane_peer mode=echo|ping|flood|listen name=TEXT address=IPV4 peer=IPV4 [vdev=STRING] [pci=ADDRESS] [mtu=N]
-//   [bytes=N,N,...] [count=N]
+//   dataplane_peer mode=echo|ping|flood|listen name=TEXT address=IPV4[/BITS] peer=IPV4 [vdev=STRING] [pci=ADDRESS]
+//   [mtu=N] [gateway=IPV4] [vlan=N] [bytes=N,N,...] [count=N]
 //                  [idle=adaptive|spin] [hugepages=auto|on|off] [pause_us=N]
 //
 // echo sends back what it gets; ping sends numbered frames one at a time, checks what comes back and prints round
@@ -193,6 +193,8 @@ int run(const Arguments& arguments) {
   device.device = vdev.empty() ? pci : vdev.substr(0, vdev.find(','));
   device.mtu = static_cast<std::uint32_t>(arguments.number("mtu", 1500));
   device.address = arguments.text("address");
+  device.gateway = arguments.text("gateway");
+  device.vlan = static_cast<std::uint16_t>(arguments.number("vlan", 0));
   device.may_sleep = arguments.text("idle") != "spin";
   PeerConfig peer;
   peer.id = NodeId{2}, peer.address = arguments.text("peer"), peer.via = device.name;

@@ -1,0 +1,107 @@
+"""Network namespaces as hosts, joined by veth pairs, and a cluster whose daemons live in them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cluster import SLIPSTREAM, Cluster, Process, run, wait_for
+
+HERE = Path(__file__).resolve().parent
+
+
+def need_root():
+    if os.geteuid() != 0:
+        print("needs root for network namespaces")
+        sys.exit(77)
+
+
+class Namespaces:
+    """Network namespaces, each a host of its own: "p" and "a" joined by a veth pair, and whom one adds."""
+
+    def __init__(self):
+        self.tag = os.getpid() % 10000
+        self.hosts, self.helpers = [], []
+
+    def name(self, host):
+        return f"slip{self.tag}{host}"
+
+    def link(self, host, other):
+        """The host's end of its cable to another."""
+        return f"sl{self.tag}{host}{other}"
+
+    def add(self, host):
+        subprocess.run(["ip", "netns", "add", self.name(host)], check=True)
+        self.hosts.append(host)
+        self.ip(host, "link", "set", "lo", "up")
+
+    def join(self, one, other):
+        subprocess.run(["ip", "link", "add", self.link(one, other), "type", "veth", "peer", "name", self.link(other, one)], check=True)
+        for host, link in ((one, self.link(one, other)), (other, self.link(other, one))):
+            subprocess.run(["ip", "link", "set", link, "netns", self.name(host)], check=True)
+            self.ip(host, "link", "set", link, "up")
+
+    def add_vlan(self, host, trunk, vlan, address):
+        """An interface of the host for a VLAN of its link `trunk`. Returns its name."""
+        name = f"{trunk}.{vlan}"
+        made = self.run(host, "ip", "link", "add", "link", trunk, "name", name, "type", "vlan", "id", vlan)
+        if made.returncode != 0:  # This kernel cannot.
+            self.helpers.append(subprocess.Popen(self.command(host, "/usr/bin/python3", HERE / "vlan_interface.py", trunk, name, vlan)))
+            wait_for(f"{name} to be there", lambda: self.run(host, "ip", "link", "show", name).returncode == 0, 10)
+        self.ip(host, "addr", "add", address, "dev", name)
+        self.ip(host, "link", "set", name, "up")
+        return name
+
+    def ip(self, host, *arguments):
+        subprocess.run(["ip", "-n", self.name(host), *arguments], check=True, stdout=subprocess.PIPE)
+
+    def command(self, host, *command):
+        return ["ip", "netns", "exec", self.name(host), *map(str, command)]
+
+    def run(self, host, *command, timeout=30):
+        return subprocess.run(self.command(host, *command), capture_output=True, text=True, timeout=timeout)
+
+    def pings(self, host, address, payload_bytes=56):
+        """Whether `address` answers an echo request of this size, whole."""
+        return self.run(host, "ping", "-n", "-c", "1", "-W", "3", "-s", payload_bytes, address).returncode == 0
+
+    def give_replica_to_the_kernel(self):
+        self.ip("a", "addr", "add", "10.77.0.2/24", "dev", self.link("a", "p"))
+
+    def __enter__(self):
+        self.add("p")
+        self.add("a")
+        self.join("p", "a")
+        return self
+
+    def __exit__(self, *_):
+        for helper in self.helpers:
+            helper.kill()
+            helper.wait()
+        for host in self.hosts:
+            subprocess.run(["ip", "netns", "del", self.name(host)], stderr=subprocess.DEVNULL)
+
+
+class PacketCluster(Cluster):
+    """The same cluster with daemons in namespaces of their own, as root: over af_packet, a replica perhaps over kernel UDP."""
+
+    namespaces = None
+    replica_on_kernel_udp = False
+    device = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"
+
+    def status(self, name):
+        done = run(SLIPSTREAM, "status", "-c", self.config_path(name), "--json", check=False, timeout=30, user=0, group=0)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def _port(self, name, peer_of, number, role):
+        link = self.namespaces.link("p", "a") if role == "server" else self.namespaces.link("a", "p")
+        local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
+        if role == "client" and self.replica_on_kernel_udp:
+            return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{local}"\n{self._faults()}'
+        return f'\n[[port]]\nname = "{name}"\nvdev = "{self.device.format(link=link)}"\naddress = "{local}"\n{self._faults()}'
+
+    def start_daemon(self, name, extra=()):
+        command = self.namespaces.command("p" if name == "p" else "a", SLIPSTREAM, "run", "-c", self.config_path(name), *extra)
+        self.daemons[name] = Process(f"daemon {name}", command, self.dir / f"{name}.log", user=False)
+        return self.daemons[name]

@@ -1,0 +1,87 @@
+"""One end of a link without a database (tests/dataplane/peer): VLANs, gateways, drivers."""
+
+import os
+import subprocess
+import threading
+
+from cluster import ROOT, wait_for
+from namespaces import Namespaces, need_root
+from scenario import check, scenario
+
+PEER = os.environ.get("DATAPLANE_PEER", ROOT / os.environ.get("BUILD_DIR", "build") / "tests" / "dataplane" / "dataplane_peer")
+UDP_PORT = 7650
+
+
+class Peer:
+    """A dataplane_peer, in a network namespace or here; its lines so far."""
+
+    def __init__(self, namespaces, host, **arguments):
+        command = [str(PEER), *(f"{key}={value}" for key, value in arguments.items())]
+        self.popen = subprocess.Popen(namespaces.command(host, *command) if namespaces else command, stdout=subprocess.PIPE, text=True)
+        self.lines = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(iter(self.popen.stdout.readline, "")), daemon=True)
+        self.reader.start()
+
+    def says(self, word, within=10):
+        wait_for(f"the peer to say {word}; it says {self.lines[-3:]}", lambda: any(line.startswith(word) for line in self.lines), within)
+        return next(line.strip() for line in self.lines if line.startswith(word))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.popen.terminate()
+        self.popen.wait(10)
+        self.reader.join()
+
+
+def echoes(namespaces, host, own, to, sizes):
+    """Sends frames of these sizes from the kernel's UDP; whether each came back whole."""
+    code = f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("{own}", {UDP_PORT})), s.settimeout(0.5)
+for size in {list(sizes)}:
+    frame = bytes(i % 251 for i in range(size))
+    for attempt in range(10):
+        s.sendto(frame, ("{to}", {UDP_PORT}))
+        try:
+            got = s.recv(65535)
+            break
+        except TimeoutError:
+            continue
+    else:
+        raise SystemExit(f"nothing came back of {{size}} bytes")
+    assert got == frame, (size, len(got))
+"""
+    done = namespaces.run(host, "/usr/bin/python3", "-c", code)
+    return done.returncode == 0 or done.stderr
+
+
+@scenario
+def a_port_in_a_vlan_reaches_a_peer_behind_a_gateway():
+    """A DPDK port in VLAN 42; its peer is the kernel of a host in another network, behind a router with a VLAN interface."""
+    need_root()
+    for device in ("net_af_packet0,iface={},framesz=2048", "net_af_xdp0,iface={}"):
+        with Namespaces() as namespaces:
+            namespaces.add("b")
+            namespaces.join("a", "b")  # a routes.
+            trunk = namespaces.link("a", "p")
+            namespaces.ip("a", "addr", "add", "10.77.9.254/24", "dev", trunk)
+            vlan = namespaces.add_vlan("a", trunk, 42, "10.77.0.254/24")
+            namespaces.ip("a", "addr", "add", "10.78.0.254/24", "dev", namespaces.link("a", "b"))
+            namespaces.run("a", "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+            namespaces.ip("b", "addr", "add", "10.78.0.2/24", "dev", namespaces.link("b", "a"))
+            namespaces.ip("b", "route", "add", "default", "via", "10.78.0.254")
+            port = {"vdev": device.format(namespaces.link("p", "a")), "name": f"ports{namespaces.tag}", "mode": "echo", "mtu": 1496}
+            with Peer(namespaces, "p", address="10.77.0.1/24", peer="10.78.0.2", gateway="10.77.0.254", vlan=42, **port) as peer:
+                peer.says("up")  # The gateway has answered.
+                answered = echoes(namespaces, "b", "10.78.0.2", "10.77.0.1", (1, 100, 1468))
+                check(answered is True, f"{port['vdev']}: frames of every size come back through the gateway{'' if answered is True else f': {answered}'}")
+                check(namespaces.pings("b", "10.77.0.1"), "a ping comes back through the gateway")
+                check(namespaces.run("a", "arping", "-c", "1", "-w", "3", "-I", vlan, "10.77.0.1").returncode == 0, "in its VLAN it answers arping")
+                untagged = namespaces.run("a", "arping", "-c", "1", "-w", "1", "-I", trunk, "-s", "10.77.9.254", "10.77.0.1")
+                check(untagged.returncode == 1 and "Received 0 response" in untagged.stdout, "and outside it does not")
+            with Peer(namespaces, "p", address="10.77.0.1/24", peer="10.78.0.2", **port) as peer:
+                said = peer.says("error")
+                check("10.78.0.2 is not in the network of port" in said, said)
