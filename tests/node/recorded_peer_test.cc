@@ -26,7 +26,7 @@ struct Spoken {
 };
 
 std::filesystem::path path() {
-  return std::filesystem::path(__FILE__).parent_path().parent_path() / "golden" / "session" / "format_1.txt";
+  return std::filesystem::path(SLIPSTREAM_SOURCE_DIR) / "tests" / "golden" / "session" / "format_1.txt";
 }
 
 // A line a frame: microseconds since the begin, the node that sent it, its bytes.

@@ -15,7 +15,7 @@ static_assert(kControlBytesMax <= node::kHeadBytesMax && kDataHeaderBytes <= nod
 
 // A golden file is bytes in hexadecimal; '#' begins a comment.
 std::filesystem::path path_of(const std::string& name) {
-  return std::filesystem::path(__FILE__).parent_path().parent_path() / "golden" / "frames" / (name + ".hex");
+  return std::filesystem::path(SLIPSTREAM_SOURCE_DIR) / "tests" / "golden" / "frames" / (name + ".hex");
 }
 
 Bytes read(const std::string& name) {

@@ -56,7 +56,7 @@ void expect_refused(const Bytes& file, std::string_view why) {
 
 // A golden file is bytes in hexadecimal; '#' begins a comment.
 std::filesystem::path golden_path(const std::string& name) {
-  return std::filesystem::path(__FILE__).parent_path().parent_path() / "golden" / "ledger" / (name + ".hex");
+  return std::filesystem::path(SLIPSTREAM_SOURCE_DIR) / "tests" / "golden" / "ledger" / (name + ".hex");
 }
 
 Bytes read_golden(const std::string& name) {
