@@ -18,6 +18,7 @@
 #include "app/config.h"
 #include "app/daemon.h"
 #include "app/ledger_check.h"
+#include "app/network.h"
 #include "app/promotion.h"
 #include "app/replica_directory.h"
 #include "app/status.h"
@@ -112,6 +113,7 @@ int run_command(const RunArguments& arguments) {
   if (!config) return report_error(config.error());
   if (arguments.claim_term && config->role != Role::kPrimary)
     return report_error({ExitCode::kUsage, "--claim-term is for a primary", arguments.config, ""});
+  if (const auto devices = check_devices(*config); !devices) return report_error(devices.error());
   const std::atomic<bool>& stop = stop_on_signals();
   const auto done =
       config->role == Role::kPrimary ? run_primary(*config, arguments.claim_term, stop) : run_replica(*config, stop);
@@ -126,7 +128,9 @@ int config_check_command(const std::string& path, bool connect) {
   std::printf("%s: %s %s, %zu ports, %zu replicas, policy \"%s\": fine\n", path.c_str(),
               config->role == Role::kPrimary ? "primary" : "replica", config->name.c_str(), config->ports.size(),
               config->replicas().size(), config->policy.c_str());
-  if (!connect || config->role != Role::kPrimary) return 0;
+  if (!connect) return 0;
+  if (const auto devices = check_devices(*config); !devices) return report_error(devices.error());
+  if (config->role != Role::kPrimary) return 0;
   const auto fit = check_primary_of(*config);
   return fit ? 0 : report_error(fit.error());
 }

@@ -129,15 +129,18 @@ void read_port(TomlReader& reader, PortConfig& out) {
   reader.text("vdev", out.vdev);
   reader.text("pci", out.pci);
   reader.text("mac", out.mac);
+  reader.text("interface", out.interface);
   reader.flag("kernel_udp", out.kernel_udp);
   read_number(reader, "mtu", 576, 9600, out.mtu);
   read_network(reader, out);
   reader.table("faults", [&](TomlReader& sub) { read_faults(sub, out.faults.emplace()); });
-  const int ways = !out.vdev.empty() + !out.pci.empty() + !out.mac.empty() + out.kernel_udp;
+  const int ways = !out.vdev.empty() + !out.pci.empty() + !out.mac.empty() + !out.interface.empty() + out.kernel_udp;
   if (ways != 1)
-    reader.fail("name", fmt::format("port \"{}\" must be named by exactly one of vdev, pci, mac, kernel_udp", out.name),
-                "devices are never chosen by index; `dpdk-devbind.py --status` lists PCI addresses; kernel_udp = true "
-                "needs no device");
+    reader.fail(
+        "name",
+        fmt::format("port \"{}\" must be named by exactly one of vdev, pci, mac, interface, kernel_udp", out.name),
+        "devices are never chosen by index; `dpdk-devbind.py --status` lists PCI addresses; kernel_udp = true "
+        "needs no device");
 }
 
 void read_seal(TomlReader& reader, SealConfig& out) {

@@ -24,11 +24,13 @@ struct FaultConfig {  // [port.faults]: probabilities per frame, for tests on th
   std::uint64_t seed = 1;
 };
 
-struct PortConfig {  // [[port]]: one DPDK device, named by exactly one of vdev, pci, mac; or the kernel's UDP.
+struct PortConfig {  // [[port]]: one DPDK device, named by exactly one of vdev, pci, mac, interface; or the
+                     // kernel's UDP.
   std::string name;
   std::string vdev;
   std::string pci;
   std::string mac;
+  std::string interface;
   bool kernel_udp = false;
   std::uint32_t mtu = 1500;
   std::string address;  // Local IPv4, perhaps with a prefix length: "10.0.0.1/24".

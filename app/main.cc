@@ -44,7 +44,8 @@ void add_config(CLI::App& app, std::string& file, bool& connect, int& code) {
   CLI::App* check =
       config->add_subcommand("check", "Check a configuration file, and with --connect the primary it names");
   check->add_option("-c,--config", file, "Configuration file")->required();
-  check->add_flag("--connect", connect, "Also connect to PostgreSQL and check its settings");
+  check->add_flag("--connect", connect,
+                  "Also look at this host: the devices of its ports; and at PostgreSQL's settings");
   check->footer("Example:\n  slipstream config check -c /etc/slipstream/p1.toml --connect");
   check->callback([&] { code = config_check_command(file, connect); });
 }

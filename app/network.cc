@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "dataplane/dpdk_port.h"
 #include "dataplane/eal.h"
 #include "dataplane/fault_port.h"
+#include "dataplane/find_device.h"
 #include "dataplane/routed_port.h"
 #include "dataplane/udp_port.h"
 
@@ -20,6 +22,29 @@ namespace {
 
 using Opened = std::expected<std::unique_ptr<dataplane::NetworkPort>, Error>;
 
+// Adds to `eal` what it has to make and allow for them.
+std::expected<std::vector<dataplane::DeviceConfig>, Error> find_devices(const Config& config,
+                                                                        dataplane::EalOptions& eal) {
+  std::vector<dataplane::DeviceConfig> out;
+  const dataplane::HostNetwork host;
+  for (const PortConfig& port : config.ports) {
+    if (port.kernel_udp) continue;
+    dataplane::DeviceConfig device;
+    device.name = port.name, device.mtu = port.mtu, device.address = port.address, device.gateway = port.gateway;
+    device.vlan = port.vlan, device.udp_port = config.self().udp_port, device.may_sleep = config.runtime.idle != "spin";
+    const auto packet_bytes = static_cast<std::uint32_t>(dataplane::Device::packet_bytes_max(device));
+    const auto found = dataplane::find_device({port.name, port.vdev, port.pci, port.mac, port.interface, packet_bytes},
+                                              static_cast<unsigned>(out.size()), host);
+    if (!found) return std::unexpected(found.error());
+    device.device = found->device;
+    out.push_back(device);
+    eal.vdevs.insert(eal.vdevs.end(), found->vdevs.begin(), found->vdevs.end());
+    for (const std::string& address : found->pci)
+      if (std::ranges::find(eal.pci, address) == eal.pci.end()) eal.pci.push_back(address);
+  }
+  return out;
+}
+
 // Starts DPDK.
 Opened open_devices(const Config& config, const std::vector<dataplane::PeerConfig>& peers) {
   dataplane::EalOptions eal;
@@ -28,21 +53,12 @@ Opened open_devices(const Config& config, const std::vector<dataplane::PeerConfi
                   : config.runtime.hugepages == "off" ? dataplane::Hugepages::kOff
                                                       : dataplane::Hugepages::kAuto;
   eal.memory_mb = config.runtime.memory_mb;
-  std::vector<dataplane::DeviceConfig> devices;
-  for (const PortConfig& port : config.ports) {
-    if (port.kernel_udp) continue;
-    if (!port.vdev.empty()) eal.vdevs.push_back(port.vdev);
-    if (!port.pci.empty()) eal.pci.push_back(port.pci);
-    const std::string device = !port.vdev.empty()  ? port.vdev.substr(0, port.vdev.find(','))
-                               : !port.pci.empty() ? port.pci
-                                                   : port.mac;
-    devices.push_back({port.name, device, port.mtu, port.address, port.gateway, port.vlan, config.self().udp_port,
-                       config.runtime.idle != "spin"});
-  }
+  auto devices = find_devices(config, eal);
+  if (!devices) return std::unexpected(devices.error());
   const auto started = dataplane::start_eal(eal);
   if (!started) return std::unexpected(started.error());
   if (!started->warning.empty()) spdlog::warn("{}", started->warning);
-  return dataplane::DpdkPort::open(devices, peers);
+  return dataplane::DpdkPort::open(*devices, peers);
 }
 
 Opened open_socket(const Config& config, const PortConfig& port, const std::vector<dataplane::PeerConfig>& peers) {
@@ -85,6 +101,13 @@ Opened open_ports(const Config& config) {
 
 }  // namespace
 
+std::expected<void, Error> check_devices(const Config& config) {
+  dataplane::EalOptions eal;
+  const auto found = find_devices(config, eal);
+  if (!found) return std::unexpected(found.error());
+  return {};
+}
+
 std::expected<Network, Error> Network::open(const Config& config) {
   std::optional<SealKeys> keys;
   if (config.sealed) {
@@ -116,6 +139,7 @@ void Network::add_faults(const FaultConfig& faults) {
 
 void Network::describe(node::Snapshot& snapshot) const {
   snapshot.security = sealed_ ? "sealed" : "plaintext";
+  snapshot.ports = inner_->views();
   if (!sealed_) return;
   for (const auto& [verdict, count] : sealed_->refused().view()) snapshot.verdicts[verdict] += count;
   for (node::ReplicaView& replica : snapshot.primary.replicas)
@@ -124,6 +148,11 @@ void Network::describe(node::Snapshot& snapshot) const {
           ": it answers, but no keys can be agreed on. Is public_key of both nodes what `slipstream keygen --show` "
           "prints "
           "on their hosts, and are names and numbers the same in both configurations?";
+}
+
+void Network::look(Instant now) {
+  looked_ = now;
+  for (const std::string& sentence : log_.look(inner_->views())) spdlog::warn("{}", sentence);
 }
 
 dataplane::IdleStrategy Network::prepare(const Config& config, FileDisk* disk, dataplane::Waker& waker) const {

@@ -202,6 +202,33 @@ std::string replica_table(const Json& view) {
   return out;
 }
 
+Json ports_json(const std::vector<node::PortView>& ports) {
+  Json out = Json::array();
+  for (const node::PortView& port : ports)
+    out.push_back({{"name", port.name},
+                   {"up", port.up},
+                   {"received", port.received},
+                   {"sent", port.sent},
+                   {"foreign", port.foreign},
+                   {"dropped", port.dropped},
+                   {"link_losses", port.link_losses},
+                   {"stalls", port.stalls}});
+  return out;
+}
+
+std::string ports_lines(const Json& status) {
+  std::string out;
+  for (const Json& port : status.value("ports", Json::array())) {
+    out += fmt::format("port       {} {}   received {}   sent {}   dropped {}", text(port, "name"),
+                       port.value("up", false) ? "up" : "down", port.value("received", 0ull), port.value("sent", 0ull),
+                       port.value("dropped", 0ull));
+    if (const auto losses = port.value("link_losses", 0ull)) out += fmt::format("   link lost {} times", losses);
+    if (const auto stalls = port.value("stalls", 0ull)) out += fmt::format("   reset {} times after a stall", stalls);
+    out += "\n";
+  }
+  return out;
+}
+
 }  // namespace
 
 Json feed_json(const postgres::FeedView& view) {
@@ -237,6 +264,7 @@ Json status_json(const node::Snapshot& snapshot) {
     out["replica"] = replica_self_json(snapshot.replica);
   out["security"] = snapshot.security;
   out["frames"] = snapshot.verdicts;
+  out["ports"] = ports_json(snapshot.ports);
   return out;
 }
 
@@ -273,6 +301,7 @@ std::string split_brain_warning(const std::vector<std::string>& unfenced, const 
 std::string status_table(const Json& status) {
   std::string out = fmt::format("node       {} ({})\n", text(status, "name"), text(status, "role"));
   out += text(status, "role") == "primary" ? primary_table(status["primary"]) : replica_table(status["replica"]);
+  out += ports_lines(status);
   std::string refused;
   for (const auto& [verdict, count] : status["frames"].items())
     if (verdict != "accepted" && verdict != "duplicate" && count.get<std::uint64_t>() > 0)

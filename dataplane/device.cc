@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <string_view>
 
@@ -29,8 +30,7 @@ constexpr int kFlushTries = 4;
 // thread has to wait for a core.
 constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100),
                    kLinkDownPollPeriod = milliseconds(5);
-constexpr Duration kConnectPeriod = milliseconds(500);  // For a handshake to finish before another attempt.
-constexpr Duration kStalled = seconds(1);
+constexpr Duration kConnectPeriod = milliseconds(500);   // For a handshake to finish before another attempt.
 constexpr std::uint32_t kMtuMin = 1436, kMtuMax = 9600;  // A control frame with its headers; what NICs take.
 
 // Asks the kernel about one of its interfaces; false when it does not know it.
@@ -84,6 +84,11 @@ std::expected<std::unique_ptr<Device>, Error> Device::open(const DeviceConfig& c
 }
 
 Device::~Device() {
+  if (restart_.joinable()) {
+    restart_.request_stop();
+    restart_.join();
+    started_ = true;
+  }
   free_received();
   drop_queue();
   if (!configured_) return;
@@ -96,7 +101,7 @@ std::expected<void, Error> Device::find() {
   if (!port)
     return std::unexpected(error("DPDK has no such device; it has " + existing_ports(),
                                  "dpdk-devbind.py --status lists NICs: one that is used must be bound to vfio-pci (or "
-                                 "be a Mellanox one); a MAC address must be that of a device named by vdev or pci"));
+                                 "be a Mellanox one)"));
   port_ = *port;
   rte_ether_addr mac{};
   rte_eth_macaddr_get(port_, &mac);
@@ -131,6 +136,7 @@ std::expected<void, Error> Device::fit_mtu() {
               " and blocksz= to as much or more"));
   }
   is_memif_ = is_memif(vdev);
+  can_restart_ = !is_memif_ && vdev.driver() != "net_af_packet";
   if (!is_memif_) return {};
   const MemifOptions memif = MemifOptions::of(vdev);
   // A packet in several of memif's buffers damages later ones (DPDK 22.11), so it has to fit one.
@@ -207,7 +213,28 @@ void Device::connect(Instant now) {
   started_ = rte_eth_dev_start(port_) == 0;
 }
 
+void Device::on_stall() {
+  ++counters_.stalls;
+  drop_queue();
+  if (!can_restart_) return;
+  is_up_ = started_ = false;
+  is_restarting_ = true;
+  restart_ = std::jthread([this](const std::stop_token& ended) {
+    (void)rte_eth_dev_stop(port_);
+    while (rte_eth_dev_start(port_) != 0 && !ended.stop_requested())
+      std::this_thread::sleep_for(std::chrono::nanoseconds(kConnectPeriod.ns));
+    is_restarting_.store(false, std::memory_order_release);
+  });
+}
+
+void Device::finish_restart() {
+  if (!restart_.joinable() || is_restarting_.load(std::memory_order_acquire)) return;
+  restart_.join();
+  started_ = true;
+}
+
 void Device::poll_link(Instant now) {
+  finish_restart();
   if (now - link_polled_ < (is_up_ ? kLinkPollPeriod : kLinkDownPollPeriod)) return;
   const bool heard = std::exchange(heard_, false);
   if (is_up_ && heard && now - link_looked_at_ < kLinkHeardPollPeriod) {
@@ -278,7 +305,7 @@ void Device::flush() {
   if (stalled_since_ == Instant{})
     stalled_since_ = now;
   else if (now - stalled_since_ > kStalled)
-    drop_queue();
+    on_stall();
 }
 
 void Device::drop_queue() {

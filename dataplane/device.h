@@ -1,12 +1,14 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <expected>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -37,19 +39,23 @@ struct DeviceCounters {
   std::uint64_t received = 0, sent = 0, foreign = 0 /* not for us, or malformed */,
                 dropped = 0 /* link down, stalled, no memory, or beyond room() */;
   std::uint64_t link_losses = 0;
+  std::uint64_t stalls = 0;  // How often it took nothing for kStalled.
 };
 
 // One DPDK device with a queue each way. Packets are whole: from the Ethernet header on.
 // Guarantees: (1) Nothing here waits. What the device does not take stays in a queue of kQueueMax packets and is tried
 // again, a bounded number of times per flush(). (2) When the
-//   link is down, or the device takes nothing for a second, the queue is dropped and counted. (3) A memif client finds
-//   its server when that is started, or started again. (4) memif's rings are touched only while DPDK's interrupt thread
-//   is held (control_gate.h).
+//   link is down, or the device takes nothing for kStalled, the queue is dropped and counted. A device that stalled is
+//   then stopped and started, on a thread of its own, since that takes a NIC up to seconds; it is down meanwhile. Not
+//   so memif, whose peer it is that takes nothing, nor af_packet, whose driver cannot start again. (3) A memif client
+//   finds its server when that is started, or started again. (4) memif's rings are touched only while DPDK's interrupt
+//   thread is held (control_gate.h).
 // Ownership: closes the device. The pool outlives it. Threading: one thread.
 class Device {
  public:
   static constexpr std::size_t kQueueMax = 256;
   static constexpr std::uint16_t kBurst = 32;
+  static constexpr Duration kStalled = milliseconds(500);
 
   // Room that a packet of this device needs in a pool's buffers.
   static std::size_t packet_bytes_max(const DeviceConfig& config) { return config.mtu + ethernet_bytes(config.vlan); }
@@ -68,6 +74,7 @@ class Device {
   // Looks at the link when that is due, then at most kBurst packets, valid until the next call. `now` is coarse_now().
   std::size_t receive(std::span<std::span<std::byte>> packets, Instant now);
   bool came_up() { return std::exchange(came_up_, false); }  // Since the last call.
+  bool is_up() const { return is_up_; }
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
   std::span<std::byte> append(
       std::size_t bytes);  // A packet to be filled before the next flush(); empty (and counted): dropped.
@@ -91,6 +98,8 @@ class Device {
   bool has_link() const;
   void connect(Instant now);
   void drop_queue();
+  void on_stall();
+  void finish_restart();
   void free_received();
 
   DeviceConfig config_;
@@ -101,6 +110,7 @@ class Device {
   bool is_up_ = false;
   bool came_up_ = false;
   bool is_memif_ = false;
+  bool can_restart_ = false;
   unsigned kernel_interface_ = 0;  // Of af_packet and the like: DPDK does not watch its link.
   std::size_t ip_bytes_max_ = 0;
   MacAddress mac_{};
@@ -115,6 +125,8 @@ class Device {
   std::array<rte_mbuf*, kBurst> received_{};
   std::uint16_t received_count_ = 0;
   DeviceCounters counters_;
+  std::atomic<bool> is_restarting_{false};  // Cleared by the thread, which touches nothing but the device.
+  std::jthread restart_;
 };
 
 }  // namespace slipstream::dataplane

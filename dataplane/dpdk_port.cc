@@ -200,9 +200,13 @@ bool DpdkPort::is_restless() const {
   return std::ranges::any_of(lines_, [](const Line& line) { return line.device->is_restless(); });
 }
 
-std::vector<DeviceCounters> DpdkPort::counters() const {
-  std::vector<DeviceCounters> out;
-  for (const Line& line : lines_) out.push_back(line.device->counters());
+std::vector<node::PortView> DpdkPort::views() const {
+  std::vector<node::PortView> out;
+  for (const Line& line : lines_) {
+    const DeviceCounters& counters = line.device->counters();
+    out.push_back({line.device->config().name, line.device->is_up(), counters.received, counters.sent, counters.foreign,
+                   counters.dropped, counters.link_losses, counters.stalls});
+  }
   return out;
 }
 

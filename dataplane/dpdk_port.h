@@ -38,8 +38,7 @@ class DpdkPort : public NetworkPort {
   std::vector<int> wake_fds() const override;
   bool wakes() const override;
   bool is_restless() const override;
-
-  std::vector<DeviceCounters> counters() const;  // In the order of open()'s devices.
+  std::vector<node::PortView> views() const override;  // In the order of open()'s devices.
 
  private:
   struct Line {  // A device, and who we are there.

@@ -10,7 +10,6 @@
 #include <array>
 #include <csignal>
 #include <cstring>
-#include <filesystem>
 
 #include "base/nearest.h"
 #include "dataplane/dpdk_log.h"
@@ -78,30 +77,6 @@ std::vector<std::string> arguments_of(const EalOptions& options, bool hugepages)
 
 Error error(std::string what, std::string where, std::string remedy) {
   return {ExitCode::kPort, std::move(what), std::move(where), std::move(remedy)};
-}
-
-// Drivers of NICs whose kernel driver stays bound, because DPDK works through it.
-bool works_beside_kernel(const std::string& driver) {
-  const std::array<std::string_view, 4> names{"mlx5_core", "mlx4_core", "mana", "uio_hv_generic"};
-  return std::ranges::find(names, driver) != names.end();
-}
-
-std::expected<void, Error> check_pci(const std::string& address) {
-  const std::filesystem::path device = std::filesystem::path("/sys/bus/pci/devices") /
-                                       (address.size() > 5 && address[4] == ':' ? address : "0000:" + address);
-  std::error_code problem;
-  if (!std::filesystem::exists(device, problem))
-    return std::unexpected(error("there is no PCI device at this address", "PCI address " + address,
-                                 "dpdk-devbind.py --status lists addresses; write it as 0000:3b:00.0"));
-  const auto link = std::filesystem::read_symlink(device / "driver", problem);
-  const std::string driver = problem ? "" : link.filename().string();
-  if (driver == "vfio-pci" || driver == "igb_uio" || driver == "uio_pci_generic" || works_beside_kernel(driver))
-    return {};
-  return std::unexpected(error(driver.empty() ? "no driver is bound to this PCI device"
-                                              : "this PCI device is bound to the kernel's driver " + driver,
-                               "PCI address " + address,
-                               "modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci " + address +
-                                   "  (the kernel then no longer sees the NIC)"));
 }
 
 std::expected<void, Error> check_driver(const Vdev& vdev) {
@@ -179,8 +154,6 @@ std::expected<EalInfo, Error> start_eal(const EalOptions& options) {
                    std::to_string(options.memory_mb) +
                    " MB are free): a packet's round trip costs about 1 us more; to use them, for each daemon: " +
                    hugepages_command(options.memory_mb);
-  for (const std::string& address : options.pci)
-    if (auto present = check_pci(address); !present) return std::unexpected(present.error());
 
   {
     const ProcessState kept;

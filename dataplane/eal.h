@@ -17,7 +17,7 @@ struct EalOptions {
   Hugepages hugepages = Hugepages::kAuto;
   std::uint32_t memory_mb = 128;
   std::vector<std::string> vdevs;  // DPDK's --vdev strings.
-  std::vector<std::string> pci;    // Addresses to allow; empty: no PCI device is touched.
+  std::vector<std::string> pci;    // Addresses to allow, as find_device() has them; empty: no PCI device is touched.
   std::optional<int> main_core;    // The data thread's, which DPDK's own threads then avoid. Absent: the first usable
                                    // one, and nothing is pinned.
 };

@@ -1,6 +1,7 @@
 #include "dataplane/routed_port.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace slipstream::dataplane {
 
@@ -47,6 +48,12 @@ std::vector<int> RoutedPort::wake_fds() const {
 
 bool RoutedPort::wakes() const {
   return std::ranges::all_of(routes_, [](const Route& route) { return route.port->wakes(); });
+}
+
+std::vector<node::PortView> RoutedPort::views() const {
+  std::vector<node::PortView> out;
+  for (const Route& route : routes_) std::ranges::copy(route.port->views(), std::back_inserter(out));
+  return out;
 }
 
 bool RoutedPort::is_restless() const {

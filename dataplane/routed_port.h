@@ -25,6 +25,7 @@ class RoutedPort : public NetworkPort {
   std::vector<int> wake_fds() const override;
   bool wakes() const override;
   bool is_restless() const override;
+  std::vector<node::PortView> views() const override;
 
  private:
   node::Port* port_to(NodeId peer) const;

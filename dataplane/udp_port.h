@@ -52,6 +52,9 @@ class UdpPort : public NetworkPort {
   std::vector<int> wake_fds() const override { return {socket_}; }
   bool wakes() const override { return true; }
   bool is_restless() const override { return first_ < queued_ || !arrivals_.empty(); }
+  std::vector<node::PortView> views() const override {
+    return {{options_.name, true, counters_.received, counters_.sent, counters_.foreign, counters_.dropped}};
+  }
 
   const Counters& counters() const { return counters_; }
   const std::string& warning() const { return warning_; }  // Of open(): what will cost speed. May be empty.

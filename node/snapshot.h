@@ -100,6 +100,14 @@ struct ReplicaSelfView {
   std::uint64_t bytes_duplicate = 0;
 };
 
+struct PortView {
+  std::string name;
+  bool up = true;                                                  // Its link. A socket's always is.
+  std::uint64_t received = 0, sent = 0, foreign = 0, dropped = 0;  // Packets, or a socket's frames.
+  std::uint64_t link_losses = 0;
+  std::uint64_t stalls = 0;  // How often a device took nothing for so long that its queue was reset.
+};
+
 struct Snapshot {
   std::string name;
   std::string role;                               // "primary" or "replica"
@@ -107,6 +115,7 @@ struct Snapshot {
   ReplicaSelfView replica;                        // When role is replica.
   std::map<std::string, std::uint64_t> verdicts;  // Refused and accepted frames by verdict name.
   std::string security;                           // "sealed" or "plaintext"
+  std::vector<PortView> ports;
 };
 
 }  // namespace slipstream::node

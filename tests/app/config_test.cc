@@ -105,9 +105,9 @@ TEST(Config, RefusesNodesThatDoNotFitTogether) {
   expect_error(replaced(kPrimary, "via = \"to_a\"", "via = \"to_x\""), {"to_x", "\"to_a\""});
   expect_error(replaced(kPrimary, "number = 3", "number = 2"), {"number 2"});
   expect_error(replaced(kPrimary, "name = \"p\"\nrole", "name = \"q\"\nrole"), {"\"q\"", "none of the [[node]]"});
-  expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", ""), {"exactly one of vdev, pci, mac, kernel_udp"});
+  expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", ""), {"exactly one of vdev, pci, mac, interface, kernel_udp"});
   expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", "vdev = \"net_memif0\"\nkernel_udp = true\n"),
-               {"exactly one of vdev, pci, mac, kernel_udp"});
+               {"exactly one of vdev, pci, mac, interface, kernel_udp"});
   EXPECT_TRUE(parse_config(replaced(kPrimary, "vdev = \"net_memif0\"\n", "kernel_udp = true\n"), "p.toml"));
 }
 

@@ -88,6 +88,7 @@ class PacketCluster(Cluster):
 
     namespaces = None
     replica_on_kernel_udp = False
+    primary_network = ""  # More lines of the primary's port.
     device = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"
 
     def status(self, name):
@@ -99,7 +100,8 @@ class PacketCluster(Cluster):
         local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
         if role == "client" and self.replica_on_kernel_udp:
             return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{local}"\n{self._faults()}'
-        return f'\n[[port]]\nname = "{name}"\nvdev = "{self.device.format(link=link)}"\naddress = "{local}"\n{self._faults()}'
+        network = self.primary_network if role == "server" else ""
+        return f'\n[[port]]\nname = "{name}"\nvdev = "{self.device.format(link=link)}"\naddress = "{local}/24"\n{network}{self._faults()}'
 
     def start_daemon(self, name, extra=()):
         command = self.namespaces.command("p" if name == "p" else "a", SLIPSTREAM, "run", "-c", self.config_path(name), *extra)

@@ -4,9 +4,9 @@ import os
 import subprocess
 import threading
 
-from cluster import ROOT, wait_for
+from cluster import ROOT, SLIPSTREAM, Cluster, wait_for
 from namespaces import Namespaces, need_root
-from scenario import check, scenario
+from scenario import changed, check, scenario
 
 PEER = os.environ.get("DATAPLANE_PEER", ROOT / os.environ.get("BUILD_DIR", "build") / "tests" / "dataplane" / "dataplane_peer")
 UDP_PORT = 7650
@@ -85,3 +85,50 @@ def a_port_in_a_vlan_reaches_a_peer_behind_a_gateway():
             with Peer(namespaces, "p", address="10.77.0.1/24", peer="10.78.0.2", **port) as peer:
                 said = peer.says("error")
                 check("10.78.0.2 is not in the network of port" in said, said)
+
+
+@scenario
+def tap_and_ring_carry_frames():
+    """net_tap, whose other end is the kernel's; net_ring, which loops back; and a ring that nobody empties: its transmit queue is reset, and it carries frames again."""
+    need_root()
+    with Namespaces() as namespaces:
+        tap = f"sltap{namespaces.tag}"
+        with Peer(namespaces, "p", name=f"tap{namespaces.tag}", mode="echo", vdev=f"net_tap0,iface={tap}", address="10.77.0.1", peer="10.77.0.2") as peer:
+            peer.says("ready")
+            namespaces.ip("p", "addr", "add", "10.77.0.2/24", "dev", tap)
+            peer.says("up")
+            answered = echoes(namespaces, "p", "10.77.0.2", "10.77.0.1", (1, 100, 1472))
+            check(answered is True, f"net_tap: frames of every size come back{'' if answered is True else f': {answered}'}")
+            check(namespaces.pings("p", "10.77.0.1"), "and a ping")
+        ring = {"vdev": "net_ring0", "mode": "ping", "address": "10.77.0.1", "peer": "10.77.0.1", "bytes": "64,1400"}
+        with Peer(namespaces, "p", name=f"ring{namespaces.tag}", count=20000, **ring) as peer:
+            check(True, f"net_ring: {peer.says('ping ok')}")
+        with Peer(namespaces, "p", name=f"ring{namespaces.tag}", count=1000, deaf="yes", **ring) as peer:
+            peer.says("stalled")
+            peer.says("down")  # While it is started anew.
+            check(True, f"net_ring after a stall: {peer.says('ping ok')}")
+            peer.says("ended")
+            check([line.split()[-1] for line in peer.lines if line.startswith("got")][-1] == "1", "it was counted once")
+
+
+@scenario
+def the_default_routes_nic_is_refused():
+    """However a port names it; and the host keeps it."""
+    need_root()
+    with Namespaces() as namespaces, Cluster(replicas=("a",), policy="ANY 1 (a)", kernel_udp=("a",)) as cluster:
+        cluster.write_configs()
+        link = namespaces.link("p", "a")
+        namespaces.ip("p", "addr", "add", "10.77.0.1/24", "dev", link)
+        namespaces.ip("p", "route", "add", "default", "via", "10.77.0.2")
+        namespaces.give_replica_to_the_kernel()
+        mac = namespaces.run("p", "cat", f"/sys/class/net/{link}/address").stdout.strip()
+        for name in (f'vdev = "net_af_packet0,iface={link}"', f'vdev = "net_af_xdp0,iface={link}"', f'interface = "{link}"', f'mac = "{mac}"'):
+            config = changed(cluster, "p", "kernel_udp = true", name)
+            for command in (["run"], ["config", "check", "--connect"]):
+                done = namespaces.run("p", SLIPSTREAM, *command, "-c", config)
+                said = done.stderr + done.stdout
+                check(done.returncode == 6 and f"{link} carries this host's default route" in said and "kernel_udp" in said, f"{' '.join(command)}, {name}: {' '.join(done.stderr.split())[:200]}")
+        check(namespaces.pings("a", "10.77.0.1"), "the host is reached as before")
+        namespaces.ip("p", "route", "del", "default")
+        done = namespaces.run("p", SLIPSTREAM, "config", "check", "--connect", "-c", changed(cluster, "p", "kernel_udp = true", f'interface = "{link}"'))
+        check(done.returncode == 4, "without that route it may be a port: the next to be missed is PostgreSQL")

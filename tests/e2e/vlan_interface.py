@@ -9,7 +9,7 @@ import sys
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 1 << 4
-ALL = 0x0003
+ALL, SO_RCVBUFFORCE = 0x0003, 33
 
 
 def tag_of(controls):
@@ -28,6 +28,7 @@ def main():
     trunk = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL))
     trunk.bind((trunk_name, ALL))
     trunk.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+    trunk.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     while True:
         for ready in select.select([tap, trunk], [], [])[0]:
             if ready == tap:

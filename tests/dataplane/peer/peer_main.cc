@@ -7,8 +7,9 @@
 //
 // echo sends back what it gets; ping sends numbered frames one at a time, checks what comes back and prints round
 // trips; flood sends as much as there is room for; listen only counts. Says on standard output: "ready", "up" and
-// "down" with the link, "ping ok ..." at the end of ping, and counters every 100 ms ("got N sent N foreign N dropped
-// N").
+// "down" with the link, "stalled", "ping ok ..." at the end of ping, and counters every 100 ms ("got N sent N foreign N
+// dropped N stalls N"). With deaf=yes it takes nothing off the device, and sends what there is room for, until that has
+// stalled. Where address and peer are equal it is its own peer, over a device that loops back.
 #include <fmt/format.h>
 #include <time.h>
 
@@ -79,28 +80,32 @@ class Peer {
     payload_.resize(1 << 16);
     for (std::size_t i = 0; i < payload_.size(); ++i) payload_[i] = static_cast<std::byte>(i * 7 + 3);
     count_ = arguments.number("count", 1000);
+    deaf_ = arguments.text("deaf") == "yes";
+  }
+
+  void tell() const {
+    const node::PortView view = device_.views().front();
+    say(fmt::format("got {} sent {} foreign {} dropped {} stalls {}", view.received, view.sent, view.foreign,
+                    view.dropped, view.stalls));
   }
 
   bool step(Instant now) {
     const bool up = port_.room(kPeer) > 0;
     if (up != up_) say((up_ = up) ? "up" : "down");
-    const std::size_t got = port_.receive(frames_);
+    if (deaf_ && device_.views().front().stalls > 0) say("stalled"), deaf_ = false;
+    const std::size_t got = port_.receive(deaf_ ? std::span<std::span<std::byte>>() : std::span(frames_));
     for (std::size_t i = 0; i < got; ++i) take(frames_[i], now);
-    if (mode_ == "flood")
-      for (std::size_t room = std::min<std::size_t>(port_.room(kPeer), 64); room > 0; --room) send_number(next_++);
-    if (mode_ == "ping") ping(now);
+    if (mode_ == "flood" || deaf_)
+      for (std::size_t room = std::min<std::size_t>(port_.room(kPeer), 64); room > 0; --room) send_number(flooded_++);
+    if (mode_ == "ping" && !deaf_) ping(now);
     port_.flush();
-    if (now - told_ > milliseconds(100)) {
-      told_ = now;
-      const DeviceCounters counters = device_.counters().front();
-      say(fmt::format("got {} sent {} foreign {} dropped {}", counters.received, counters.sent, counters.foreign,
-                      counters.dropped));
-    }
+    if (now - told_ > milliseconds(100)) tell(), told_ = now;
     return got > 0 || mode_ == "flood";
   }
 
  private:
   static constexpr NodeId kPeer{2};
+  static constexpr std::uint64_t kFlooded = std::uint64_t{1} << 32;  // Numbers that no ping has.
 
   void send_number(std::uint64_t number) {
     const std::size_t bytes = sizes_[number % sizes_.size()];
@@ -165,7 +170,8 @@ class Peer {
   std::vector<std::byte> payload_;
   std::array<std::span<std::byte>, 64> frames_;
   std::uint64_t count_ = 0, next_ = 0, resent_ = 0;
-  bool up_ = false, waiting_ = false;
+  std::uint64_t flooded_ = kFlooded;
+  bool up_ = false, waiting_ = false, deaf_ = false;
   Instant sent_{}, told_{};
   Histogram round_trips_;
 };
@@ -216,6 +222,7 @@ int run(const Arguments& arguments) {
            [&](Instant now) { return (*port)->is_restless() ? now : kNever; }, idle, waker, stopped);
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
   const std::int64_t cpu = (after.tv_sec - before.tv_sec) * 1'000'000'000 + after.tv_nsec - before.tv_nsec;
+  self.tell();
   say(fmt::format("ended, {:.1f} % of a core",
                   100.0 * static_cast<double>(cpu) / static_cast<double>((monotonic_now() - begin).ns)));
   port->reset();

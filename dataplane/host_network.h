@@ -1,0 +1,38 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "dataplane/packet.h"
+
+namespace slipstream::dataplane {
+
+// What the host's kernel says of its network interfaces (/proc/net, /sys): the network namespace of this process.
+// Threading: any; nothing is kept. `root` is "/", or a test's tree.
+class HostNetwork {
+ public:
+  explicit HostNetwork(std::filesystem::path root = "/") : root_(std::move(root)) {}
+
+  std::vector<std::string> interfaces() const;
+  bool has_interface(const std::string& name) const;
+  // Those that default routes lead over, of IPv4 and IPv6, and those below them: a VLAN's, a bond's, a bridge's.
+  std::set<std::string> default_route_interfaces() const;
+  std::vector<std::string> interfaces_of_pci(const std::string& address) const;
+  std::optional<std::string> interface_of_mac(const MacAddress& mac) const;
+  std::string mac_of(const std::string& interface) const;    // As the kernel spells it; empty: it has none.
+  std::string pci_of(const std::string& interface) const;    // Empty: it is on no PCI device.
+  std::string pci_driver(const std::string& address) const;  // Empty: none is bound.
+  bool has_pci(const std::string& address) const;
+  std::vector<std::string> pci_nics_bound_to(const std::string& driver) const;
+
+ private:
+  std::filesystem::path pci(const std::string& address) const;
+  void add_with_lower(const std::string& interface, std::set<std::string>& out) const;
+
+  std::filesystem::path root_;
+};
+
+}  // namespace slipstream::dataplane
