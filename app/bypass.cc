@@ -14,6 +14,7 @@
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/control.h"
+#include "node/policy_book.h"
 #include "node/state_file.h"
 #include "postgres/sql_session.h"
 #include "postgres/sync_names.h"
@@ -115,7 +116,7 @@ std::expected<void, Error> mark_in_state(const std::filesystem::path& directory)
   if (!state) return std::unexpected(state.error());
   node::PolicyRecord& policy = state->pending_policy ? *state->pending_policy : state->policy;
   if (policy.text.empty() || node::has_open_mark(state->not_held)) return {};
-  ++policy.version;
+  policy.version = node::next_policy_version(policy.version, {state->own_epoch.term, state->own_epoch.incarnation + 1});
   node::open_mark(state->not_held, Lsn{});
   return wal::io::durable_replace(path, node::encode(*state));
 }

@@ -135,7 +135,7 @@ std::string primary_table(const Json& view) {
                      text(committed, "durable"), text(committed, "applied"));
   out += fmt::format("policy     {} (version {})\n",
                      text(view, "policy").empty() ? "none: asynchronous" : text(view, "policy"),
-                     view.value("policy_version", 0));
+                     view.value("policy_version", std::uint64_t{0}));
   if (view.contains("bypass")) {
     const Json& bypass = view["bypass"];
     out += fmt::format("bypass     on since {} by {}: {}. Commits do not wait for replicas\n", text(bypass, "since"),

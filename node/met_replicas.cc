@@ -30,6 +30,10 @@ void MetReplicas::meet(const ack::Member& replica, LogId log, std::uint64_t poli
     if (!is_among(met, each)) record(each, {});
 }
 
+void MetReplicas::expect_all() {
+  ticket_ = keeper_.change([&](State& s) { node::expect_all(s, replicas_); });
+}
+
 void MetReplicas::record(const ack::Member& replica, LogId log) {
   ticket_ = keeper_.change([&](State& s) {
     std::erase_if(s.met, [&](const MemberRecord& each) { return each.id == replica.id || each.name == replica.name; });

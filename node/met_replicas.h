@@ -19,6 +19,7 @@ class MetReplicas {
 
   // `policy_version` is what it was told last, 0: never anything.
   void meet(const ack::Member& replica, LogId log, std::uint64_t policy_version);
+  void expect_all();  // The state was found to be an older copy of itself: any configured replica may have been met.
   bool durable() const { return keeper_.durable(ticket_); }
   bool expects(const ack::Member& replica) const;
 

@@ -54,6 +54,7 @@ void Peer::drop_session() {
 
 void Peer::on_new_epoch(Instant now) {
   session_ = {};
+  adopted_in_epoch_ = false;
   reason_.clear();
   begin_handshake(now);
 }
@@ -109,6 +110,11 @@ Verdict Peer::on_refuse(const protocol::FrameHeader& from, const protocol::Refus
   const bool other_owner = refused.promised.term == facts_.epoch.term && !refused.promised_identity.value.none() &&
                            refused.promised_identity != facts_.identity;
   if (higher || other_owner) superseding_ = refused;
+  // A greeting that is refused for an epoch of ours that is no older: in this life the replica cannot know it yet.
+  const bool used = refused.reason == RefuseReason::kStaleEpoch && refused.promised_identity == facts_.identity &&
+                    refused.promised.term == facts_.epoch.term && refused.promised >= facts_.epoch;
+  if (used && state_ != State::kHello) return Verdict::kDuplicate;  // A late answer to a greeting that came twice.
+  if (used) used_epoch_ = refused.promised;
   if (refused.reason == RefuseReason::kNoSession) {
     if (state_ == State::kActive || state_ == State::kAdopting || state_ == State::kComparing) begin_handshake(now);
     return Verdict::kAccepted;
@@ -134,7 +140,11 @@ Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
   policy_version_ = welcome.policy_version;
   standby_ready_ = welcome.standby_ready;
   log_only_ = welcome.log_only;
-  if (welcome.name != member_.name) {
+  const bool in_our_term = welcome.held_epoch.term == facts_.epoch.term;
+  if (in_our_term && welcome.held_epoch >= facts_.epoch && !adopted_in_epoch_) {
+    used_epoch_ = welcome.held_epoch;
+    drop_session();
+  } else if (welcome.name != member_.name) {
     refuse(
         RefuseReason::kUnknownNode,
         fmt::format("the node with number {} calls itself {}, but is configured as {}: make the configurations agree",
@@ -203,6 +213,7 @@ void Peer::go_on_comparing(Comparison::Outcome outcome, LsnRange block, Instant 
 
 void Peer::send_adoption(Instant now) {
   state_ = State::kAdopting;
+  adopted_in_epoch_ = true;
   control_.clear();
   if (facts_.timeline.value > 1) {
     const auto total = static_cast<std::uint32_t>(facts_.history.size());

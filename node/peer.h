@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ack/policy.h"
@@ -94,6 +95,9 @@ class Peer {
   void refuse_copy(const std::string& of, Instant now);
   // A promise of a higher term, or of our term to another owner: this primary is superseded (E2).
   const std::optional<protocol::Refuse>& superseding() const { return superseding_; }
+  // Once: an epoch of this primary's, not below the present one, that the replica knows of from another life of it
+  // (E1).
+  std::optional<Epoch> take_used_epoch() { return std::exchange(used_epoch_, std::nullopt); }
   void fill(ReplicaView& view, Instant now) const;
 
  private:
@@ -142,6 +146,8 @@ class Peer {
   bool log_only_ = false;
   StandbyFeedback feedback_;
   std::optional<protocol::Refuse> superseding_;
+  std::optional<Epoch> used_epoch_;
+  bool adopted_in_epoch_ = false;  // An Adopt went out in it: whatever the replica holds in it may be of this life.
 
   Comparison comparison_;
 

@@ -77,17 +77,29 @@ std::vector<MemberRecord> merged(std::vector<MemberRecord> members, std::span<co
   return members;
 }
 
+std::uint64_t part(std::uint32_t number, int bits) {
+  return std::min<std::uint64_t>(number, (std::uint64_t{1} << bits) - 1);
+}
+
 std::string both(const std::string& a, const std::string& b) { return a.empty() ? b : b.empty() ? a : a + " AND " + b; }
 
 }  // namespace
 
+std::uint64_t next_policy_version(std::uint64_t latest, Epoch epoch) {
+  return std::max(latest + 1, part(std::max(epoch.term, 1u), 24) << 40 | part(epoch.incarnation, 24) << 16);
+}
+
 PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replicas, const std::string& text)
-    : keeper_(keeper), in_force_(parsed(text, replicas)), not_held_told_(keeper.state().not_held) {
+    : keeper_(keeper),
+      first_incarnation_(keeper.state().own_epoch.incarnation + 1),
+      in_force_(parsed(text, replicas)),
+      not_held_told_(keeper.state().not_held) {
   const ack::Policy configured = in_force_;
   const std::string configured_text = has_wildcard(configured) ? written_out(configured, replicas) : text;
   const State& state = keeper_.state();
   if (state.policy.version == 0) {
-    ticket_ = keeper_.change([&](State& s) { s.policy = {1, configured_text, members_of(configured, replicas, {})}; });
+    ticket_ = keeper_.change(
+        [&](State& s) { s.policy = {next_version(), configured_text, members_of(configured, replicas, {})}; });
     told_ = latest();
     return;
   }
@@ -102,7 +114,7 @@ PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replica
     // An unfinished change was told to some: what it asks for holds on, until the third is durable on replicas that
     // satisfy all.
     ticket_ = keeper_.change([&](State& s) {
-      PolicyRecord record{latest().version + 1, configured_text, members_of(configured, replicas, latest().members)};
+      PolicyRecord record{next_version(), configured_text, members_of(configured, replicas, latest().members)};
       if (pending) {
         s.policy.members =
             merged(merged(s.policy.members, s.pending_policy->members), members_of(*pending, replicas, {}));
@@ -117,29 +129,38 @@ PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replica
   told_ = latest();
 }
 
+std::uint64_t PolicyBook::next_version() const {
+  const Epoch own = keeper_.state().own_epoch;
+  return next_policy_version(latest().version, {own.term, std::max(own.incarnation, first_incarnation_)});
+}
+
 template <class Change>
 void PolicyBook::change_latest(Change&& change) {
   ticket_ = keeper_.change([&](State& s) { change(s.pending_policy ? *s.pending_policy : s.policy, s.not_held); });
 }
 
 void PolicyBook::open_mark(Lsn begin) {
-  change_latest([&](PolicyRecord& record, Marks& marks) { ++record.version, node::open_mark(marks, begin); });
+  change_latest(
+      [&](PolicyRecord& record, Marks& marks) { record.version = next_version(), node::open_mark(marks, begin); });
 }
 
 void PolicyBook::close_mark(Lsn end) {
-  change_latest([&](PolicyRecord& record, Marks& marks) { ++record.version, node::close_mark(marks, end); });
+  change_latest(
+      [&](PolicyRecord& record, Marks& marks) { record.version = next_version(), node::close_mark(marks, end); });
 }
 
 void PolicyBook::drop_marks(Lsn held_end) {
   if (not_held().empty() || not_held().front().end > held_end) return;
-  change_latest([&](PolicyRecord& record, Marks& marks) { ++record.version, marks = marks_beyond(marks, held_end); });
+  change_latest([&](PolicyRecord& record, Marks& marks) {
+    record.version = next_version(), marks = marks_beyond(marks, held_end);
+  });
 }
 
 void PolicyBook::admit(const ack::Member& member, LogId log) {
   const auto it = std::ranges::find(latest().members, member.id, &MemberRecord::id);
   if (it != latest().members.end() && it->log_id == log) return;
   change_latest([&](PolicyRecord& record, Marks&) {
-    ++record.version;
+    record.version = next_version();
     const auto own = std::ranges::find(record.members, member.id, &MemberRecord::id);
     if (own == record.members.end())
       record.members.push_back({member.name, member.id, log});
@@ -148,9 +169,14 @@ void PolicyBook::admit(const ack::Member& member, LogId log) {
   });
 }
 
-void PolicyBook::outbid(std::uint64_t version) {
-  if (version <= latest().version) return;
-  change_latest([&](PolicyRecord& record, Marks&) { record.version = version + 1; });
+bool PolicyBook::outbid(std::uint64_t version) {
+  if (version <= latest().version) return false;
+  change_latest([&](PolicyRecord& record, Marks&) { record.version = std::max(version + 1, next_version()); });
+  return true;
+}
+
+void PolicyBook::renew() {
+  change_latest([&](PolicyRecord& record, Marks&) { record.version = next_version(); });
 }
 
 bool PolicyBook::on_persisted() {

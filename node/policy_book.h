@@ -10,9 +10,14 @@
 
 namespace slipstream::node {
 
+// The version that follows `latest` where `epoch` is the present one, or the next to be opened: above every version
+// that was given out in an earlier epoch.
+std::uint64_t next_policy_version(std::uint64_t latest, Epoch epoch);
+
 // The primary's policy: the one in force, the one to be, under which version replicas are told it, and whose logs are
 // its members (Q4, Q5). Guarantees: (1) A version is durable here before it is told to anyone, and never stands for two
-// contents. (2) A changed text takes the place of the one in force only once it
+// contents, also when the state is an older copy of itself: it begins with the epoch. (2) A changed text takes the
+// place of the one in force only once it
 //   is durable on replicas that satisfy both; until then both hold, also over restarts and further changes. (3) A log
 //   is a member only after admit().
 // `*` is written out in what is told and kept, so that it means the same replicas everywhere.
@@ -29,8 +34,11 @@ class PolicyBook {
 
   // Makes a log a member: it holds all that was acknowledged.
   void admit(const ack::Member& member, LogId log);
-  // A replica holds a version that was not given out here (the state directory is older): ours becomes higher.
-  void outbid(std::uint64_t version);
+  // A replica holds a version that was not given out here (the state directory is older): ours becomes higher. Whether
+  // it is so.
+  bool outbid(std::uint64_t version);
+  // What was told may have been told under a version that another life of this primary gave out: it gets a new one.
+  void renew();
   // Commits from `begin` on wait for nobody, respectively do so again from `end` on (R2). Told as a new version.
   void open_mark(Lsn begin);
   void close_mark(Lsn end);
@@ -45,10 +53,12 @@ class PolicyBook {
   const PolicyRecord& latest() const {
     return keeper_.state().pending_policy ? *keeper_.state().pending_policy : keeper_.state().policy;
   }
+  std::uint64_t next_version() const;
   template <class Change>
   void change_latest(Change&& change);
 
   StateKeeper& keeper_;
+  const std::uint32_t first_incarnation_;  // The least that this life opens an epoch with.
   ack::Policy in_force_;
   std::optional<ack::Policy> next_;
   PolicyRecord told_;

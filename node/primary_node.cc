@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 
 #include "ack/quorum.h"
@@ -13,6 +14,7 @@
 #include "node/peer.h"
 #include "node/policy_book.h"
 #include "node/reporter.h"
+#include "node/server_check.h"
 #include "node/ship_log.h"
 #include "node/state_keeper.h"
 #include "node/waiting.h"
@@ -93,7 +95,7 @@ struct PrimaryNode::Impl {
     const ack::Ends& committed = quorum.committed_ends();
     for (const auto& peer : peers) {
       if (peer->welcomed()) {
-        book.outbid(peer->policy_version());
+        if (book.outbid(peer->policy_version())) met.expect_all();
         met.meet(peer->member(), peer->log_id(), peer->policy_version());
       }
       if (!book.mentions(peer->member().id) || !peer->holds_what_was_valid()) continue;
@@ -155,30 +157,10 @@ struct PrimaryNode::Impl {
     reporter.on_connected();
     connection_quorum = new_quorum();
     facts.valid_end = {};
-    const State& s = keeper.state();
-    if (s.superseded) return fail("superseded", superseded_text);
-    if (s.system.value != 0 && s.system != up.system) {
-      return fail("other_cluster", fmt::format("PostgreSQL's system identifier is {}, but this state directory belongs "
-                                               "to {}: point it at the right server, or use another state_directory",
-                                               up.system.value, s.system.value));
-    }
-    if (s.segment_size.value != 0 && s.segment_size != up.segment_size)
-      return fail(
-          "other_segment_size",
-          fmt::format("wal_segment_size is {}, but was {} before: make the replicas and the state_directory anew",
-                      up.segment_size.value, s.segment_size.value));
-    if (up.timeline < s.timeline)
-      return fail(
-          "older_timeline",
-          fmt::format(
-              "PostgreSQL is on timeline {}, but timeline {} was served from here before: this server is an older one",
-              up.timeline.value, s.timeline.value));
+    if (keeper.state().superseded) return fail("superseded", superseded_text);
     const ack::Ends& committed = quorum.committed_ends();
-    if (const Lsn held = std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]);
-        up.flushed_end < held)
-      return fail("lost_wal", fmt::format("PostgreSQL has flushed only to {}, but replicas hold what it had reported "
-                                          "to {}: it lost flushed WAL. Promote a replica",
-                                          to_string(up.flushed_end), to_string(held)));
+    const Lsn held = std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]);
+    if (auto no = unfit_server(up, keeper.state(), held)) return fail(std::move(no->state), std::move(no->reason));
     failed.clear();
     connected = true;
     epoch_ticket = keeper.change([&](State& state) {
@@ -294,6 +276,19 @@ struct PrimaryNode::Impl {
     fail("superseded", superseded_text);
   }
 
+  // This state is an older copy of itself: another life opened the epoch, and perhaps told a policy in it, and met
+  // replicas. What follows is above all that it can have used. (E1)
+  void leave_used_epoch(Peer& peer) {
+    const auto used = peer.take_used_epoch();
+    if (!used || !facts.running || used->incarnation == std::numeric_limits<std::uint32_t>::max()) return;
+    facts.running = false;
+    recording = true;
+    for (auto& each : peers) each->drop_session();
+    epoch_ticket = keeper.change([&](State& state) { state.own_epoch.incarnation = used->incarnation + 1; });
+    book.renew();
+    met.expect_all();
+  }
+
   PrimaryOptions options;
   StateKeeper keeper;
   PrimaryFacts facts;
@@ -370,6 +365,7 @@ Verdict PrimaryNode::on_frame(std::span<const std::byte> bytes, Instant now) {
   const Verdict verdict = (*peer)->on_frame(frame, now);
   if (verdict == Verdict::kAccepted && h.kind == protocol::FrameKind::kWelcome) n.look_for_copies(**peer, now);
   n.look_for_superseding(**peer);
+  n.leave_used_epoch(**peer);
   n.gather(now);
   return n.verdicts.count(verdict);
 }

@@ -70,7 +70,10 @@ struct ReplicaNode::Impl {
   Verdict refuse(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant now) {
     if (now < refuse_after) return Verdict::kUnexpected;
     refuse_after = now + kRefuseInterval;
-    refusal = protocol::Refuse{reason, state().promise.epoch, state().promise.identity, std::move(text)};
+    const Promise& promise = state().promise;
+    const bool greeted = promise.epoch < epoch;  // Obeyed from then on, although not adopted yet.
+    refusal = protocol::Refuse{reason, greeted ? epoch : promise.epoch, greeted ? identity : promise.identity,
+                               std::move(text)};
     refusal_header = to;
     if (reason != RefuseReason::kNoSession && phase == Phase::kNone)
       refused_reason = fmt::format("{}: {}", protocol::to_string(reason), refusal->text);
@@ -96,6 +99,10 @@ struct ReplicaNode::Impl {
              Verdict::kStaleEpoch;
     if (h.epoch == epoch && (h.session < session || (h.session == session && phase != Phase::kNone))) {
       if (h.session == session && phase == Phase::kWelcomed) welcome_wanted = true;
+      // A late copy, which its sender passes over; or a primary that does not know that this epoch was used (E1).
+      if (h.session < session || phase > Phase::kWelcomed)
+        refuse(h, RefuseReason::kStaleEpoch,
+               fmt::format("{} was greeted in epoch {} before", options.name, to_string(epoch)), now);
       return Verdict::kDuplicate;
     }
     end_session();

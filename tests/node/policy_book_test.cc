@@ -7,10 +7,11 @@ namespace {
 
 const std::vector<ack::Member> kReplicas{{NodeId{2}, "b1"}, {NodeId{3}, "b2"}};
 constexpr LogId kLog{{7, 7}};
+const std::uint64_t kFirst = next_policy_version(0, {1, 1});
 
 State after(const std::string& text, std::uint64_t version) {
   State state;
-  state.policy = {version, text, {{"b1", NodeId{2}, kLog}, {"b2", NodeId{3}, {}}}};
+  state.policy = {kFirst + version, text, {{"b1", NodeId{2}, kLog}, {"b2", NodeId{3}, {}}}};
   return state;
 }
 
@@ -19,10 +20,10 @@ void persist(StateKeeper& keeper) {
   keeper.on_done(DiskStatus::kOk, Instant{1});
 }
 
-TEST(PolicyBook, GivesTheFirstPolicyVersionOne) {
+TEST(PolicyBook, GivesTheFirstPolicyAVersionOfItsFirstEpoch) {
   StateKeeper keeper(State{}, 1);
   PolicyBook book(keeper, kReplicas, "ANY 1 (b1, b2)");
-  EXPECT_EQ(book.told().version, 1u);
+  EXPECT_EQ(book.told().version, kFirst);
   EXPECT_FALSE(book.next());
   EXPECT_EQ(book.told().members.size(), 2u);
 }
@@ -30,7 +31,7 @@ TEST(PolicyBook, GivesTheFirstPolicyVersionOne) {
 TEST(PolicyBook, KeepsTheVersionOfAPolicyThatDidNotChange) {
   StateKeeper keeper(after("ANY 1 (b1, b2)", 5), 1);
   PolicyBook book(keeper, kReplicas, "any 1 (B1,b2)");
-  EXPECT_EQ(book.told().version, 5u);
+  EXPECT_EQ(book.told().version, kFirst + 5);
   EXPECT_FALSE(book.next());
 }
 
@@ -41,10 +42,10 @@ TEST(PolicyBook, TellsAMembersLogOnlyOnceItIsDurable) {
   book.admit(kReplicas[0], kLog);
   keeper.on_done(DiskStatus::kOk, Instant{1});
   EXPECT_FALSE(book.on_persisted());
-  EXPECT_EQ(book.told().version, 1u);
+  EXPECT_EQ(book.told().version, kFirst);
   persist(keeper);
   EXPECT_TRUE(book.on_persisted());
-  EXPECT_EQ(book.told().version, 2u);
+  EXPECT_EQ(book.told().version, kFirst + 1);
   EXPECT_EQ(book.told().members[0].log_id, kLog);
   EXPECT_FALSE(book.on_persisted());
 }
@@ -52,10 +53,10 @@ TEST(PolicyBook, TellsAMembersLogOnlyOnceItIsDurable) {
 TEST(PolicyBook, OutbidsAVersionThatItDidNotGiveOut) {
   StateKeeper keeper(State{}, 1);
   PolicyBook book(keeper, kReplicas, "ANY 1 (b1, b2)");
-  book.outbid(9);
+  book.outbid(kFirst + 9);
   persist(keeper);
   ASSERT_TRUE(book.on_persisted());
-  EXPECT_EQ(book.told().version, 10u);
+  EXPECT_EQ(book.told().version, kFirst + 10);
 }
 
 TEST(PolicyBook, FinishesAChangeOnlyWithReplicasThatSatisfyBoth) {
@@ -63,7 +64,7 @@ TEST(PolicyBook, FinishesAChangeOnlyWithReplicasThatSatisfyBoth) {
   PolicyBook book(keeper, kReplicas, "ANY 1 (b2)");
   persist(keeper);
   ASSERT_TRUE(book.next());
-  EXPECT_EQ(book.told().version, 6u);
+  EXPECT_EQ(book.told().version, kFirst + 6);
   std::vector<ack::ReplicaAcks> acks{{NodeId{2}, {}, true, true}, {NodeId{3}, {}, false, false}};
   EXPECT_FALSE(book.finish_if_met(acks));
   acks[1].counts = acks[1].candidate = true;
@@ -73,26 +74,26 @@ TEST(PolicyBook, FinishesAChangeOnlyWithReplicasThatSatisfyBoth) {
   EXPECT_TRUE(book.finish_if_met(acks));
   EXPECT_FALSE(book.next());
   EXPECT_EQ(keeper.state().policy.text, "ANY 1 (b2)");
-  EXPECT_EQ(keeper.state().policy.version, 6u);
+  EXPECT_EQ(keeper.state().policy.version, kFirst + 6);
 }
 
 TEST(PolicyBook, GoesOnWithAChangeThatARestartInterrupted) {
   State state = after("ANY 1 (b1)", 5);
-  state.pending_policy = PolicyRecord{6, "ANY 1 (b2)", state.policy.members};
+  state.pending_policy = PolicyRecord{kFirst + 6, "ANY 1 (b2)", state.policy.members};
   StateKeeper keeper(state, 1);
   PolicyBook book(keeper, kReplicas, "ANY 1 (b2)");
   ASSERT_TRUE(book.next());
-  EXPECT_EQ(book.told().version, 6u);
+  EXPECT_EQ(book.told().version, kFirst + 6);
 }
 
 TEST(PolicyBook, HoldsAllThreeWhenAnUnfinishedChangeIsFollowedByAnother) {
   State state = after("ANY 1 (b1)", 5);
-  state.pending_policy = PolicyRecord{6, "ANY 1 (b2)", state.policy.members};
+  state.pending_policy = PolicyRecord{kFirst + 6, "ANY 1 (b2)", state.policy.members};
   StateKeeper keeper(state, 1);
   PolicyBook book(keeper, kReplicas, "ANY 1 (b1)");
   EXPECT_EQ(keeper.state().policy.text, "ANY 1 (\"b1\") AND ANY 1 (\"b2\")");
   EXPECT_EQ(book.in_force().terms().size(), 2u);
-  EXPECT_EQ(book.told().version, 7u);
+  EXPECT_EQ(book.told().version, kFirst + 7);
   EXPECT_EQ(book.told().text, "ANY 1 (b1)");
 }
 

@@ -18,6 +18,7 @@ namespace {
 
 constexpr NodeId kReplicaId{2};
 constexpr Instant kBegin{1'000'000'000};
+constexpr std::uint64_t kRecordedVersion = 2;  // Of the policy, once its member was admitted.
 
 struct Spoken {
   Instant at;
@@ -172,6 +173,11 @@ TEST(RecordedPeer, TodaysReplicaKeepsWhatAPrimaryOfTheFirstFormatShips) {
 TEST(RecordedPeer, TodaysPrimaryCommitsByTheWordOfAReplicaOfTheFirstFormat) {
   Session session;
   session.play(kReplicaId, recording());
+  // The versions that the recording speaks of: those of today begin higher.
+  State state = session.world.primary_state();
+  state.policy = {kRecordedVersion, "ANY 1 (b1)", {{"b1", kReplicaId, LogId{{7, kReplicaId.value}}}}};
+  session.world.primary_disk.state = encode(state);
+  session.world.start_primary();
   session.run();
   EXPECT_TRUE(session.world.streaming(0)) << session.world.replica_view(0).state;
   EXPECT_EQ(session.world.upstream.last.flush, session.world.wal.end());
