@@ -78,12 +78,6 @@ Found by_interface(const DeviceName& name, const std::string& interface, unsigne
                                        : "a NIC that is bound to vfio-pci has none: name it by pci or mac"));
   }
   if (auto free = leave_default_route(name, {interface}, host); !free) return std::unexpected(free.error());
-  const std::string pci = host.pci_of(interface);
-  if (!pci.empty() && works_beside_kernel(host.pci_driver(pci))) {
-    auto found = by_pci({name.port, "", pci}, host);
-    if (found) found->device = host.mac_of(interface);  // One PCI device may have several interfaces.
-    return found;
-  }
   const auto frame_bytes = std::max(std::bit_ceil(name.packet_bytes_max + 50), 2048u);
   const std::string vdev = "net_af_packet" + std::to_string(100 + number);
   return FoundDevice{vdev,
@@ -96,7 +90,13 @@ Found by_mac(const DeviceName& name, unsigned number, const HostNetwork& host) {
   const auto mac = parse_mac(name.mac);
   if (!mac)
     return std::unexpected(error(name, "\"" + name.mac + "\" is no MAC address", "write it as 02:00:00:00:00:01"));
-  if (const auto interface = host.interface_of_mac(*mac)) return by_interface(name, *interface, number, host);
+  if (const auto interface = host.interface_of_mac(*mac)) {
+    const std::string pci = host.pci_of(*interface);
+    if (pci.empty() || !works_beside_kernel(host.pci_driver(pci))) return by_interface(name, *interface, number, host);
+    auto found = by_pci({name.port, "", pci}, host);
+    if (found) found->device = name.mac;  // One PCI device may have several interfaces.
+    return found;
+  }
   const auto candidates = host.pci_nics_bound_to("vfio-pci");
   if (candidates.empty())
     return std::unexpected(error(name,

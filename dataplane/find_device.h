@@ -25,8 +25,9 @@ struct FoundDevice {
   std::vector<std::string> vdevs, pci;  // What start_eal() has to make and allow for it.
 };
 
-// What DPDK needs for the device of that name. An interface stays the kernel's: DPDK works through its PCI device where
-// the driver can share it, else through af_packet. A MAC address is an interface's, or that of a NIC bound to vfio-pci.
+// What DPDK needs for the device of that name. An interface stays the kernel's, and is used through af_packet. A MAC
+// address is that of a NIC whose kernel driver DPDK works through (Mellanox: what arrives is then DPDK's, not the
+// kernel's), of another interface, or of a NIC bound to vfio-pci.
 // Errors (kPort), before anything is touched: no such device, its kernel driver does not share it, a malformed MAC; and
 // refused in every spelling: a device that carries the host's default route, since taking it would cut the host off.
 // `number` is the port's, for names.

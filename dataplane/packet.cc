@@ -1,6 +1,8 @@
 #include "dataplane/packet.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "base/bytes.h"
 
@@ -16,12 +18,21 @@ constexpr std::size_t kIpBytes = 20, kUdpBytes = 8, kChecksumAt = 10;
 
 }  // namespace
 
+// Four bytes at a time, in the machine's order: the sum's bytes come out in that order, too (RFC 1071, 2.B).
 std::uint16_t internet_checksum(std::span<const std::byte> bytes) {
-  std::uint32_t sum = 0;
-  for (std::size_t i = 0; i < bytes.size(); ++i)
-    sum += std::to_integer<std::uint32_t>(bytes[i]) << (i % 2 == 0 ? 8 : 0);
+  std::uint64_t sum = 0;
+  for (; bytes.size() >= sizeof(std::uint32_t); bytes = bytes.subspan(sizeof(std::uint32_t))) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, bytes.data(), sizeof word);
+    sum += word;
+  }
+  std::uint32_t rest = 0;
+  if (!bytes.empty()) std::memcpy(&rest, bytes.data(), bytes.size());
+  sum += rest;
   while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<std::uint16_t>(~sum);
+  const auto folded = static_cast<std::uint16_t>(~sum);
+  if constexpr (std::endian::native == std::endian::big) return folded;
+  return static_cast<std::uint16_t>(folded << 8 | folded >> 8);
 }
 
 std::optional<MacAddress> parse_mac(const std::string& text) {

@@ -138,6 +138,19 @@ TEST(InternetChecksum, MatchesRfc1071) {
   EXPECT_EQ(internet_checksum(hex("01")), static_cast<std::uint16_t>(~0x0100));
 }
 
+TEST(InternetChecksum, IsTheSumOfPairsOfBytes) {
+  std::uint32_t random = 1;
+  for (std::size_t size = 0; size < 200; ++size) {
+    Bytes bytes(size);
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>((random = random * 1664525 + 1013904223) >> 24);
+    std::uint32_t sum = 0;
+    for (std::size_t i = 0; i < size; ++i) sum += std::to_integer<std::uint32_t>(bytes[i]) << (i % 2 == 0 ? 8 : 0);
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    EXPECT_EQ(internet_checksum(bytes), static_cast<std::uint16_t>(~sum)) << size;
+  }
+  EXPECT_EQ(internet_checksum(Bytes(65'535, std::byte{0xff})), 0x00ff) << "no carry is lost";
+}
+
 TEST(Neighbour, AnswersAnArpRequestForItsAddress) {
   EXPECT_EQ(answered(arp_request()),
             hex("020000000002 020000000001 0806 0001 0800 06 04 0002 020000000001 0a4d0001 020000000002 0a4d0002"));

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster import SLIPSTREAM, Cluster, Process, run, wait_for
@@ -69,6 +70,9 @@ class Namespaces:
     def give_replica_to_the_kernel(self):
         self.ip("a", "addr", "add", "10.77.0.2/24", "dev", self.link("a", "p"))
 
+    def give_primary_to_the_kernel(self):
+        self.ip("p", "addr", "add", "10.77.0.1/24", "dev", self.link("p", "a"))
+
     def __enter__(self):
         self.add("p")
         self.add("a")
@@ -87,7 +91,7 @@ class PacketCluster(Cluster):
     """The same cluster with daemons in namespaces of their own, as root: over af_packet, a replica perhaps over kernel UDP."""
 
     namespaces = None
-    replica_on_kernel_udp = False
+    on_kernel_udp = ()  # Of "server" (the primary's end) and "client".
     primary_network = ""  # More lines of the primary's port.
     device = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"
 
@@ -98,7 +102,7 @@ class PacketCluster(Cluster):
     def _port(self, name, peer_of, number, role):
         link = self.namespaces.link("p", "a") if role == "server" else self.namespaces.link("a", "p")
         local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
-        if role == "client" and self.replica_on_kernel_udp:
+        if role in self.on_kernel_udp:
             return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{local}"\n{self._faults()}'
         network = self.primary_network if role == "server" else ""
         return f'\n[[port]]\nname = "{name}"\nvdev = "{self.device.format(link=link)}"\naddress = "{local}/24"\n{network}{self._faults()}'
@@ -107,3 +111,26 @@ class PacketCluster(Cluster):
         command = self.namespaces.command("p" if name == "p" else "a", SLIPSTREAM, "run", "-c", self.config_path(name), *extra)
         self.daemons[name] = Process(f"daemon {name}", command, self.dir / f"{name}.log", user=False)
         return self.daemons[name]
+
+
+DEVICES = {"af_packet": PacketCluster.device, "af_xdp": "net_af_xdp0,iface={link}"}
+
+
+@contextmanager
+def cluster_over(kind):
+    """A primary and the replica a, joined by memif, or by a veth pair between two namespaces with this kind of port at both ends ("af_packet", "af_xdp", "kernel_udp") or with two ("af_packet to kernel_udp")."""
+    if kind == "memif":
+        with Cluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+            yield cluster
+        return
+    need_root()
+    primary, replica = (kind.split(" to ") * 2)[:2]
+    with Namespaces() as namespaces:
+        PacketCluster.namespaces, PacketCluster.device = namespaces, DEVICES.get(primary)
+        PacketCluster.on_kernel_udp = [role for role, end in (("server", primary), ("client", replica)) if end == "kernel_udp"]
+        if "server" in PacketCluster.on_kernel_udp:
+            namespaces.give_primary_to_the_kernel()
+        if "client" in PacketCluster.on_kernel_udp:
+            namespaces.give_replica_to_the_kernel()
+        with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+            yield cluster

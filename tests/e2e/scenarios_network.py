@@ -5,7 +5,7 @@ import shutil
 import time
 
 from cluster import PG_BIN, PG_USER, SLIPSTREAM, Cluster, IdLoad, Process, run, wait_for
-from namespaces import Namespaces, PacketCluster, need_root
+from namespaces import cluster_over
 from scenario import Commit, check, identical, pause, resume, scenario
 
 
@@ -114,7 +114,7 @@ def a_new_policy_works_as_the_stricter_of_both():
         resume(cluster, "b")
 
 
-def loses_nothing_at_any_loss(cluster, drops_itself=False):
+def loses_nothing_at_any_loss(cluster, drops_itself=False, seconds=4):
     """1, 5 and 10 % of the frames are lost in each direction, some come twice or late; load throughout. Both daemons start anew in between. A device that `drops_itself` when it is flooded has more to repair."""
     seed = random.randrange(1 << 30)
     print(f"  seed {seed}")
@@ -130,9 +130,9 @@ def loses_nothing_at_any_loss(cluster, drops_itself=False):
                 cluster.start_daemon(name)
             cluster.wait_streaming()
         before = cluster.status("p")["primary"]["replicas"][0]
-        loads.append(IdLoad(cluster, 4, 4))
+        loads.append(IdLoad(cluster, 4, seconds))
         cluster.primary.sql(f"CREATE TABLE big_{len(loads)} AS SELECT g, repeat('l', 500) FROM generate_series(1, 20000) g", timeout=60)
-        loads[-1].wait(60)
+        loads[-1].wait(seconds + 60)
         after = cluster.status("p")["primary"]["replicas"][0]
         again, sent = after["bytes_resent"] - before["bytes_resent"], after["bytes_sent"] - before["bytes_sent"]
         check(0 < again and (drops_itself or again < 3 * loss * sent), f"at {100 * loss:.0f} %: {sum(loads[-1].acknowledged().values())} commits, {100 * again / sent:.1f} % of {sent} bytes sent again")
@@ -143,17 +143,9 @@ def loses_nothing_at_any_loss(cluster, drops_itself=False):
         load.remove()
 
 
-def between_namespaces(device, drops_itself=False):
-    need_root()
-    with Namespaces() as namespaces:
-        PacketCluster.namespaces, PacketCluster.device = namespaces, device
-        with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
-            loses_nothing_at_any_loss(cluster, drops_itself)
-
-
 @scenario
 def any_loss_over_memif():
-    with Cluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+    with cluster_over("memif") as cluster:
         loses_nothing_at_any_loss(cluster)
 
 
@@ -165,53 +157,69 @@ def any_loss_over_kernel_udp():
 
 @scenario
 def any_loss_over_af_packet():
-    between_namespaces(PacketCluster.device)
+    with cluster_over("af_packet") as cluster:
+        loses_nothing_at_any_loss(cluster)
 
 
 @scenario
 def any_loss_over_af_xdp():
-    between_namespaces("net_af_xdp0,iface={link}", drops_itself=True)
+    with cluster_over("af_xdp") as cluster:
+        loses_nothing_at_any_loss(cluster, drops_itself=True)
 
 
 @scenario
 def kernel_udp_speaks_to_a_dpdk_device():
     """The replica has no DPDK device: its end of the link is the kernel's UDP."""
-    need_root()
-    with Namespaces() as namespaces:
-        namespaces.give_replica_to_the_kernel()
-        PacketCluster.namespaces, PacketCluster.replica_on_kernel_udp = namespaces, True
-        with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
-            cluster.start()
-            load = IdLoad(cluster, 4, 5)
-            load.wait(40)
-            identical(cluster)
-            check(sum(load.acknowledged().values()) > 50, "commits waited on a quorum that is reached through the kernel")
-            for size in (0, 57, 1472):
-                check(namespaces.pings("a", "10.77.0.1", size), f"the DPDK port answers a ping of {size} bytes")
-            neighbours = namespaces.run("a", "ip", "neigh", "show", "10.77.0.1").stdout
-            check("lladdr" in neighbours, f"and ARP: {neighbours.strip()}")
-            load.remove()
+    with cluster_over("af_packet to kernel_udp") as cluster:
+        cluster.start()
+        load = IdLoad(cluster, 4, 5)
+        load.wait(40)
+        identical(cluster)
+        check(sum(load.acknowledged().values()) > 50, "commits waited on a quorum that is reached through the kernel")
+        for size in (0, 57, 1472):
+            check(cluster.namespaces.pings("a", "10.77.0.1", size), f"the DPDK port answers a ping of {size} bytes")
+        neighbours = cluster.namespaces.run("a", "ip", "neigh", "show", "10.77.0.1").stdout
+        check("lladdr" in neighbours, f"and ARP: {neighbours.strip()}")
+        load.remove()
+
+
+def comes_back_after_10_s(cluster, cut, restore, where):
+    """The link is gone for 10 s; commits go on within a second of its return."""
+    cut()
+    commit = Commit(cluster)
+    check(not commit.returned(10), "without the link a commit waits")
+    restore()
+    back = time.monotonic()
+    check(commit.returned(5), "with the link it goes on")
+    took = time.monotonic() - back
+    check(took < 1, f"{took:.2f} s after its return {where}")
+
+
+def link_comes_back(cluster):
+    """A link that is cut at either end; memif has none, so there its peer stands still."""
+    cluster.start()
+    namespaces = getattr(cluster, "namespaces", None)
+    if not namespaces:
+        comes_back_after_10_s(cluster, lambda: pause(cluster, "a"), lambda: resume(cluster, "a"), "of a peer that stood still")
+    for host, other in (("p", "a"), ("a", "p")) if namespaces else ():
+        def set_link(state):
+            namespaces.ip(host, "link", "set", namespaces.link(host, other), state)
+        comes_back_after_10_s(cluster, lambda: set_link("down"), lambda: set_link("up"), f"at the end of {host}")
+    identical(cluster)
+    return namespaces
 
 
 @scenario
 def a_link_comes_back():
-    """The link of a primary on a DPDK device is down for 10 s, at the replica's end on kernel UDP and at its own; commits go on within a second of its return."""
-    need_root()
-    with Namespaces() as namespaces:
-        namespaces.give_replica_to_the_kernel()
-        PacketCluster.namespaces, PacketCluster.replica_on_kernel_udp = namespaces, True
-        with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
-            cluster.start()
-            for host, other in (("p", "a"), ("a", "p")):
-                namespaces.ip(host, "link", "set", namespaces.link(host, other), "down")
-                commit = Commit(cluster)
-                check(not commit.returned(10), "without the link a commit waits")
-                namespaces.ip(host, "link", "set", namespaces.link(host, other), "up")
-                back = time.monotonic()
-                check(commit.returned(5), "with the link it goes on")
-                took = time.monotonic() - back
-                check(took < 1, f"{took:.2f} s after the link's return at the {host}'s end")
-            identical(cluster)
+    """At the primary's end, a DPDK device, and at the replica's, on kernel UDP. The primary tells of it."""
+    with cluster_over("af_packet to kernel_udp") as cluster:
+        link_comes_back(cluster)
+        port = cluster.status("p")["ports"][0]
+        check(port["up"] and port["link_losses"] == 2, f"status counts both losses: {port}")
+        def told():
+            log = cluster.daemon_log("p", 100_000)
+            return log.count("its link was lost") == 2 and log.rstrip().rfind("its link is up") > log.rfind("its link was lost")
+        wait_for("the log to tell of each, and of the last return", told, 5)
 
 
 @scenario
