@@ -30,8 +30,7 @@ constexpr int kFlushTries = 4;
 // thread has to wait for a core.
 constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100),
                    kLinkDownPollPeriod = milliseconds(5);
-constexpr Duration kConnectPeriod = milliseconds(500);   // For a handshake to finish before another attempt.
-constexpr std::uint32_t kMtuMin = 1436, kMtuMax = 9600;  // A control frame with its headers; what NICs take.
+constexpr Duration kConnectPeriod = milliseconds(500);  // For a handshake to finish before another attempt.
 
 // Asks the kernel about one of its interfaces; false when it does not know it.
 template <class Request>

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,6 +33,7 @@ struct DeviceConfig {
   std::string gateway;     // Takes what is for peers outside the prefix. May be empty when there are none.
   std::uint16_t vlan = 0;  // 0: none.
   std::uint16_t udp_port = 7650;
+  std::function<void(const std::string&)> warn;  // Told what an operator should know. May be empty.
   bool may_sleep = true;  // The thread sleeps when nothing happens: peers on this machine are asked to wake it.
 };
 
@@ -56,6 +58,7 @@ class Device {
   static constexpr std::size_t kQueueMax = 256;
   static constexpr std::uint16_t kBurst = 32;
   static constexpr Duration kStalled = milliseconds(500);
+  static constexpr std::uint32_t kMtuMin = 1436, kMtuMax = 9600;  // A control frame with its headers; what NICs take.
 
   // Room that a packet of this device needs in a pool's buffers.
   static std::size_t packet_bytes_max(const DeviceConfig& config) { return config.mtu + ethernet_bytes(config.vlan); }

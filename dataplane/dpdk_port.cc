@@ -62,7 +62,7 @@ std::expected<void, Error> DpdkPort::add_line(const DeviceConfig& config, rte_me
   auto device = Device::open(config, pool);
   if (!device) return std::unexpected(device.error());
   const Endpoint self{(*device)->mac(), prefix->address, config.udp_port, config.vlan};
-  lines_.push_back({std::move(*device), self, *prefix, gateway});
+  lines_.push_back({std::move(*device), self, *prefix, gateway, false});
   return {};
 }
 
@@ -100,6 +100,7 @@ void DpdkPort::on_foreign(std::size_t at, std::span<const std::byte> packet, Ins
   if (const auto neighbour = arp_sender(packet, line.self.vlan))
     for (Route& route : routes_)
       if (route.line == at) route.hop.on_arp(neighbour->address, neighbour->mac, now);
+  tell_of_router(line, packet);
   if (answers_left_ == 0) return;
   std::array<std::byte, kAnswerBytesMax> memory;
   const auto reply = answer(packet, line.self, memory);
@@ -108,6 +109,20 @@ void DpdkPort::on_foreign(std::size_t at, std::span<const std::byte> packet, Ins
   const std::span<std::byte> out = line.device->append(reply.size());
   if (!out.empty()) std::ranges::copy(reply, out.begin());
   line.device->flush();
+}
+
+// Once: what repeats it would tell nothing new.
+void DpdkPort::tell_of_router(Line& line, std::span<const std::byte> packet) {
+  const DeviceConfig& config = line.device->config();
+  if (line.told_of_router || !config.warn) return;
+  const auto size = size_that_passes(packet, line.self);
+  if (!size || *size >= config.mtu) return;
+  line.told_of_router = true;
+  const std::string passes = std::to_string(*size);
+  config.warn(
+      "port \"" + config.name + "\": a router says that packets of more than " + passes + " bytes do not pass; " +
+      (*size < Device::kMtuMin ? "at least " + std::to_string(Device::kMtuMin) + " are needed: choose another way"
+                               : "set mtu = " + passes + " here and on the peers' ports"));
 }
 
 void DpdkPort::ask(Line& line, std::uint32_t address) {

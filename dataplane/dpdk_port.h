@@ -46,6 +46,7 @@ class DpdkPort : public NetworkPort {
     Endpoint self;
     Ipv4Prefix prefix;
     std::optional<std::uint32_t> gateway;
+    bool told_of_router = false;
   };
   struct Route {
     NodeId id;
@@ -61,6 +62,7 @@ class DpdkPort : public NetworkPort {
   std::expected<void, Error> add_route(const PeerConfig& config);
   const Route* route(NodeId id) const;
   void on_foreign(std::size_t line, std::span<const std::byte> packet, Instant now);
+  void tell_of_router(Line& line, std::span<const std::byte> packet);
   void ask(Line& line, std::uint32_t address);
   void ask_for_next_hops(Instant now);
 

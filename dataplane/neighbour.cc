@@ -8,7 +8,7 @@ namespace slipstream::dataplane {
 namespace {
 
 constexpr std::uint16_t kEthernet = 1, kRequest = 1, kReply = 2;
-constexpr std::uint8_t kIcmp = 1, kEchoRequest = 8;
+constexpr std::uint8_t kIcmp = 1, kEchoRequest = 8, kUnreachable = 3, kFragmentationNeeded = 4;
 constexpr std::size_t kArpBytes = 28, kIpBytes = 20, kIcmpBytes = 8;
 
 struct Arp {
@@ -42,13 +42,17 @@ void write_arp(std::span<std::byte> packet, std::uint16_t operation, const Endpo
   out.bytes(about_mac), out.be(about);
 }
 
-struct EchoRequest {
+struct Icmp {
   MacAddress from_mac{};
-  std::span<const std::byte> ip, icmp;  // The header, the message.
+  std::span<const std::byte> ip, message;  // The header, what follows.
+
+  bool is(std::uint8_t type, std::uint8_t code) const {
+    return message[0] == std::byte{type} && message[1] == std::byte{code};
+  }
 };
 
-// A whole, valid echo request to us.
-std::optional<EchoRequest> open_echo(std::span<const std::byte> packet, const Endpoint& self) {
+// A whole, valid ICMP message to us.
+std::optional<Icmp> open_icmp(std::span<const std::byte> packet, const Endpoint& self) {
   const auto ethernet = open_ethernet(packet, self.vlan);
   if (!ethernet || ethernet->type != kEthernetIpv4 || packet.size() < ethernet->bytes + kIpBytes + kIcmpBytes)
     return std::nullopt;
@@ -66,13 +70,12 @@ std::optional<EchoRequest> open_echo(std::span<const std::byte> packet, const En
   if (!ipv4 || !whole || !icmp || !for_us || ip_bytes < kIpBytes + kIcmpBytes || ip_bytes > whole_ip.size() ||
       ethernet_bytes(self.vlan) + ip_bytes > kAnswerBytesMax)
     return std::nullopt;
-  const EchoRequest out{ethernet->from, whole_ip.first(kIpBytes), whole_ip.subspan(kIpBytes, ip_bytes - kIpBytes)};
-  const bool request = out.icmp[0] == std::byte{kEchoRequest} && out.icmp[1] == std::byte{0};
-  if (!request || internet_checksum(out.ip) != 0 || internet_checksum(out.icmp) != 0) return std::nullopt;
+  const Icmp out{ethernet->from, whole_ip.first(kIpBytes), whole_ip.subspan(kIpBytes, ip_bytes - kIpBytes)};
+  if (internet_checksum(out.ip) != 0 || internet_checksum(out.message) != 0) return std::nullopt;
   return out;
 }
 
-std::span<const std::byte> echo_reply(const EchoRequest& request, const Endpoint& self, std::span<std::byte> memory) {
+std::span<const std::byte> echo_reply(const Icmp& request, const Endpoint& self, std::span<std::byte> memory) {
   write_ethernet(memory, request.from_mac, self, kEthernetIpv4);
   const auto ip = memory.subspan(ethernet_bytes(self.vlan), kIpBytes);
   std::ranges::copy(request.ip, ip.begin());
@@ -80,8 +83,8 @@ std::span<const std::byte> echo_reply(const EchoRequest& request, const Endpoint
   ByteWriter ends(ip.subspan(10));
   ends.be(std::uint16_t{0}), ends.be(self.address), ends.bytes(request.ip.subspan(12, 4));
   ByteWriter(ip.subspan(10)).be(internet_checksum(ip));
-  const auto icmp = memory.subspan(ethernet_bytes(self.vlan) + kIpBytes, request.icmp.size());
-  std::ranges::copy(request.icmp, icmp.begin());
+  const auto icmp = memory.subspan(ethernet_bytes(self.vlan) + kIpBytes, request.message.size());
+  std::ranges::copy(request.message, icmp.begin());
   ByteWriter(icmp).be(std::uint32_t{0});  // Echo reply, code 0, no checksum yet.
   ByteWriter(icmp.subspan(2)).be(internet_checksum(icmp));
   return memory.first(ethernet_bytes(self.vlan) + kIpBytes + icmp.size());
@@ -97,8 +100,18 @@ std::span<const std::byte> answer(std::span<const std::byte> packet, const Endpo
     write_arp(reply, kReply, self, arp->from_mac, arp->from_mac, arp->from);
     return reply;
   }
-  const auto request = open_echo(packet, self);
-  return request ? echo_reply(*request, self, memory) : std::span<const std::byte>{};
+  const auto request = open_icmp(packet, self);
+  return request && request->is(kEchoRequest, 0) ? echo_reply(*request, self, memory) : std::span<const std::byte>{};
+}
+
+std::optional<std::uint32_t> size_that_passes(std::span<const std::byte> packet, const Endpoint& self) {
+  const auto icmp = open_icmp(packet, self);
+  if (!icmp || !icmp->is(kUnreachable, kFragmentationNeeded) || icmp->message.size() < kIcmpBytes + kIpBytes)
+    return std::nullopt;
+  ByteReader in(icmp->message.subspan(6));
+  const std::uint32_t size = in.be<std::uint16_t>();
+  in.bytes(12);  // Of the packet that did not pass.
+  return in.be<std::uint32_t>() == self.address ? std::optional(size) : std::nullopt;
 }
 
 void write_arp_request(const Endpoint& self, std::uint32_t address, std::span<std::byte> packet) {

@@ -21,6 +21,10 @@ std::span<const std::byte> answer(std::span<const std::byte> packet, const Endpo
 // an announcement (RFC 5227, 2.3): whoever knew us with another MAC address forgets it.
 void write_arp_request(const Endpoint& self, std::uint32_t address, std::span<std::byte> packet);
 
+// What a router says of a packet from us that its next link does not take: the size in bytes that it would (RFC 1191).
+// Nothing: `packet` says no such thing, or is damaged. Anybody could say it: it is for messages only.
+std::optional<std::uint32_t> size_that_passes(std::span<const std::byte> packet, const Endpoint& self);
+
 struct Neighbour {
   std::uint32_t address = 0;
   MacAddress mac{};

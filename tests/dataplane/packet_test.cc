@@ -196,6 +196,39 @@ TEST(Neighbour, AnswersAnEcho) {
   }
 }
 
+// A router's word that a packet from us of `size` bytes would have passed, behind an IP header of the packet that did
+// not.
+Bytes fragmentation_needed(std::uint16_t size, std::uint32_t source) {
+  Bytes out = echo_request(20);
+  const auto icmp = std::span(out).subspan(kEthernetBytes + 20);
+  Bytes lost(packet_header_bytes(0) + 1);
+  Endpoint from = kUs;
+  from.address = source;
+  write_headers(lost, from, kThem, 1, 1);
+  const std::array<std::byte, 8> head{
+      std::byte{3}, std::byte{4}, {}, {}, {}, {}, static_cast<std::byte>(size >> 8), static_cast<std::byte>(size)};
+  std::ranges::copy(head, icmp.begin());
+  std::ranges::copy(std::span(lost).subspan(kEthernetBytes, 20), icmp.begin() + 8);
+  const std::uint16_t sum = internet_checksum(icmp);
+  icmp[2] = static_cast<std::byte>(sum >> 8), icmp[3] = static_cast<std::byte>(sum & 0xff);
+  return out;
+}
+
+TEST(Neighbour, ARouterSaysWhatPasses) {
+  const Bytes message = fragmentation_needed(1400, kUs.address);
+  EXPECT_EQ(size_that_passes(message, kUs), 1400u);
+  EXPECT_FALSE(size_that_passes(fragmentation_needed(1400, kThem.address), kUs)) << "of another's packet";
+  EXPECT_FALSE(size_that_passes(echo_request(56), kUs));
+  EXPECT_TRUE(answered(message).empty());
+  for (std::size_t size = 0; size < message.size(); ++size)
+    EXPECT_FALSE(size_that_passes(std::span(message).first(size), kUs)) << size;
+  for (std::size_t bit = 8 * kEthernetBytes; bit < 8 * message.size(); ++bit) {
+    Bytes damaged = message;
+    damaged[bit / 8] ^= static_cast<std::byte>(1 << bit % 8);
+    EXPECT_FALSE(size_that_passes(damaged, kUs)) << "bit " << bit;
+  }
+}
+
 TEST(Neighbour, AnswersWithinItsVlanOnly) {
   std::array<std::byte, kAnswerBytesMax> memory;
   for (const Bytes& question : {arp_request(), echo_request(56)}) {

@@ -93,6 +93,7 @@ class PacketCluster(Cluster):
     namespaces = None
     on_kernel_udp = ()  # Of "server" (the primary's end) and "client".
     primary_network = ""  # More lines of the primary's port.
+    # DPDK's vdev, or an interface's name.
     device = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"
 
     def status(self, name):
@@ -105,7 +106,9 @@ class PacketCluster(Cluster):
         if role in self.on_kernel_udp:
             return f'\n[[port]]\nname = "{name}"\nkernel_udp = true\naddress = "{local}"\n{self._faults()}'
         network = self.primary_network if role == "server" else ""
-        return f'\n[[port]]\nname = "{name}"\nvdev = "{self.device.format(link=link)}"\naddress = "{local}/24"\n{network}{self._faults()}'
+        device = self.device.format(link=link)
+        key = "vdev" if "," in device else "interface"
+        return f'\n[[port]]\nname = "{name}"\n{key} = "{device}"\naddress = "{local}/24"\n{network}{self._faults()}'
 
     def start_daemon(self, name, extra=()):
         command = self.namespaces.command("p" if name == "p" else "a", SLIPSTREAM, "run", "-c", self.config_path(name), *extra)

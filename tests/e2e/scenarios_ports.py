@@ -82,6 +82,10 @@ def a_port_in_a_vlan_reaches_a_peer_behind_a_gateway():
                 check(namespaces.run("a", "arping", "-c", "1", "-w", "3", "-I", vlan, "10.77.0.1").returncode == 0, "in its VLAN it answers arping")
                 untagged = namespaces.run("a", "arping", "-c", "1", "-w", "1", "-I", trunk, "-s", "10.77.9.254", "10.77.0.1")
                 check(untagged.returncode == 1 and "Received 0 response" in untagged.stdout, "and outside it does not")
+            namespaces.ip("a", "link", "set", namespaces.link("a", "b"), "mtu", "1460")
+            with Peer(namespaces, "p", address="10.77.0.1/24", peer="10.78.0.2", gateway="10.77.0.254", vlan=42, **port | {"mode": "flood", "bytes": "1468"}) as peer:
+                said = peer.says("warning port")
+                check("more than 1460 bytes do not pass; set mtu = 1460" in said, said)
             with Peer(namespaces, "p", address="10.77.0.1/24", peer="10.78.0.2", **port) as peer:
                 said = peer.says("error")
                 check("10.78.0.2 is not in the network of port" in said, said)

@@ -45,6 +45,7 @@ def what_is_on_the_wire():
         trunk = namespaces.link("a", "p")
         vlan = namespaces.add_vlan("a", trunk, VLAN, "10.77.0.2/24")
         PacketCluster.namespaces, PacketCluster.on_kernel_udp = namespaces, ["client"]
+        PacketCluster.device = "{link}"  # The port is named by its interface.
         PacketCluster.primary_network = f"vlan = {VLAN}\n"
         with PacketCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
             cluster.start()

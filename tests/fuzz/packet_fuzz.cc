@@ -23,6 +23,7 @@ void look(std::span<const std::byte> packet, const Endpoint& self) {
     CHECK(datagram->frame.size() <= packet.size() - datagram->offset);
   }
   if (const auto sender = arp_sender(packet, self.vlan)) CHECK(sender->address != 0);
+  if (size_that_passes(packet, self)) CHECK(!datagram);
   std::array<std::byte, kAnswerBytesMax> memory, again;
   const auto reply = answer(packet, self, memory);
   if (reply.empty()) return;

@@ -201,6 +201,7 @@ int run(const Arguments& arguments) {
   device.address = arguments.text("address");
   device.gateway = arguments.text("gateway");
   device.vlan = static_cast<std::uint16_t>(arguments.number("vlan", 0));
+  device.warn = [](const std::string& what) { say("warning " + what); };
   device.may_sleep = arguments.text("idle") != "spin";
   PeerConfig peer;
   peer.id = NodeId{2}, peer.address = arguments.text("peer"), peer.via = device.name;
