@@ -147,6 +147,9 @@ void read_seal(TomlReader& reader, SealConfig& out) {
   reader.required_text("host_key", out.host_key);
   reader.required_text("cluster_key", out.cluster_key);
   read_number(reader, "rekey_packets", 100, std::int64_t{1} << 23, out.rekey_packets);
+  std::string data_key = "group";
+  reader.choice("data_key", {"group", "per_replica"}, data_key);
+  out.data_per_replica = data_key == "per_replica";
 }
 
 void read_public_key(TomlReader& reader, NodeConfig& out) {

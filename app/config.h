@@ -56,6 +56,7 @@ struct SealConfig {      // [seal]
   std::string host_key;  // Files, made by `slipstream keygen`.
   std::string cluster_key;
   std::uint64_t rekey_packets = seal::kRekeyPackets;
+  bool data_per_replica = false;  // The primary's: data is not sealed once for all.
 };
 
 struct PrimaryConfig {

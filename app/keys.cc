@@ -86,7 +86,8 @@ std::expected<SealKeys, Error> load_keys(const Config& config) {
                  seal::key_pair_of(*host_key),
                  *cluster_key,
                  config.seal.rekey_packets,
-                 kernel_random()};
+                 kernel_random(),
+                 config.seal.data_per_replica};
   if (const auto& given = config.self().public_key; given && *given != out.options.own.public_key)
     return std::unexpected(
         bad_key_file(fmt::format("this is not the key whose public_key the [[node]] \"{}\" gives", config.name),

@@ -142,6 +142,7 @@ void Network::describe(node::Snapshot& snapshot) const {
   snapshot.security = sealed_ ? "sealed" : "plaintext";
   snapshot.ports = inner_->views();
   if (!sealed_) return;
+  snapshot.frames_sealed_once = sealed_->shared_frames();
   for (const auto& [verdict, count] : sealed_->refused().view()) snapshot.verdicts[verdict] += count;
   for (node::ReplicaView& replica : snapshot.primary.replicas)
     if (replica.state == "unreachable" && sealed_->disagrees(replica.id))

@@ -265,6 +265,7 @@ Json status_json(const node::Snapshot& snapshot) {
   out["security"] = snapshot.security;
   out["frames"] = snapshot.verdicts;
   out["ports"] = ports_json(snapshot.ports);
+  if (snapshot.role == "primary") out["frames_sealed_once"] = snapshot.frames_sealed_once;
   return out;
 }
 

@@ -12,6 +12,13 @@
 
 namespace slipstream {
 
+// From the beginning of one to that of the other, which is at least as long; they don't overlap. As std::ranges::copy,
+// which g++ 12 makes a loop over single bytes of.
+inline void copy_bytes(std::span<const std::byte> from, std::span<std::byte> to) {
+  CHECK(from.size() <= to.size());
+  if (!from.empty()) std::memcpy(to.data(), from.data(), from.size());
+}
+
 // Reads fixed-width integers from bytes of unknown origin. Running out sets `ok()` to false and yields zeros: decode
 // everything, then look at ok() once.
 class ByteReader {
@@ -76,7 +83,8 @@ class ByteWriter {
 
   template <std::unsigned_integral T>
   void le(T value) {
-    for (std::size_t i = 0; i < sizeof(T); ++i) put(static_cast<std::byte>(value >> (8 * i)));
+    static_assert(std::endian::native == std::endian::little);
+    bytes(std::as_bytes(std::span(&value, 1)));
   }
   template <std::unsigned_integral T>
   void be(T value) {

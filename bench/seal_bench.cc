@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "node/shared_sealing.h"
 #include "protocol/sealed_frame.h"
 #include "seal/aead.h"
 
@@ -62,6 +63,53 @@ void send_sealed(benchmark::State& state) {
   report(state);
 }
 
+std::vector<seal::Sealing> sealings_for(std::int64_t replicas) {
+  std::vector<seal::Sealing> out;
+  for (std::int64_t i = 0; i < replicas; ++i) out.emplace_back(seal::Secret(), 1);
+  return out;
+}
+
+// One frame to each of several replicas, its payload sealed for each.
+void send_per_replica(benchmark::State& state) {
+  Buffers b(static_cast<std::size_t>(state.range(0)));
+  std::vector<seal::Sealing> sealings = sealings_for(state.range(1));
+  std::size_t i = 0, to = 0;
+  for (auto _ : state) {
+    ++i;
+    for (seal::Sealing& sealing : sealings) {
+      auto& packet = b.packet(++to);
+      const auto sealed = std::span(b.scratch).first(packet.size());
+      seal_frame(b.head, b.source(i), sealing, sealed);
+      std::memcpy(packet.data(), sealed.data(), sealed.size());
+      benchmark::ClobberMemory();
+    }
+  }
+  report(state);
+}
+
+// The same, its payload sealed once for all.
+void send_once_for_all(benchmark::State& state) {
+  Buffers b(static_cast<std::size_t>(state.range(0)));
+  std::vector<seal::Sealing> sealings = sealings_for(state.range(1));
+  node::SharedSealing shared([](std::span<std::byte>) {}, UINT64_MAX);
+  for (auto& packet : b.packets) packet.resize(kGroupedHeadBytes + b.source(0).size());
+  std::size_t i = 0, to = 0;
+  for (auto _ : state) {
+    ++i;
+    for (seal::Sealing& sealing : sealings) {
+      auto& packet = b.packet(++to);
+      const auto piece = shared.seal(shared.key().id, b.source(i));
+      const auto head = std::span(b.scratch).first(kGroupedHeadBytes);
+      seal_grouped_head(b.head, piece->seal, sealing, head);
+      std::memcpy(packet.data(), head.data(), head.size());
+      std::memcpy(packet.data() + head.size(), piece->text.data(), piece->text.size());
+      benchmark::ClobberMemory();
+    }
+    shared.end_burst();
+  }
+  report(state);
+}
+
 void receive_plain(benchmark::State& state) {
   Buffers b(static_cast<std::size_t>(state.range(0)));
   std::size_t i = 0;
@@ -79,13 +127,14 @@ void receive_sealed(benchmark::State& state) {
   Buffers b(static_cast<std::size_t>(state.range(0)));
   seal::Sealing sealing(seal::Secret(), 1, UINT64_MAX);
   seal::Opening opening(seal::Secret(), 1);
+  seal::GroupOpening group;
   for (auto _ : state) {
     state.PauseTiming();
     for (std::size_t i = 0; i < kPackets; ++i) seal_frame(b.head, b.source(i), sealing, b.packet(i));
     state.ResumeTiming();
     for (std::size_t i = 0; i < kPackets; ++i) {
       auto& packet = b.packet(i);
-      benchmark::DoNotOptimize(open_frame(packet, opening));
+      benchmark::DoNotOptimize(open_frame(packet, opening, group));
       std::memcpy(b.scratch.data(), packet.data(), packet.size());
       benchmark::ClobberMemory();
     }
@@ -110,6 +159,8 @@ void aes_gcm_alone(benchmark::State& state) {
 BENCHMARK(aes_gcm_alone)->Arg(1336)->Arg(8700);
 BENCHMARK(send_plain)->Arg(1336)->Arg(8700);
 BENCHMARK(send_sealed)->Arg(1336)->Arg(8700);
+BENCHMARK(send_per_replica)->ArgsProduct({{1336, 8700}, {1, 2, 3, 5}});
+BENCHMARK(send_once_for_all)->ArgsProduct({{1336, 8700}, {1, 2, 3, 5}});
 BENCHMARK(receive_plain)->Arg(1336)->Arg(8700);
 BENCHMARK(receive_sealed)->Arg(1336)->Arg(8700);
 

@@ -1,6 +1,9 @@
 #include "node/replica_log.h"
 
 #include <algorithm>
+#include <cstring>
+
+#include "base/bytes.h"
 
 namespace slipstream::node {
 namespace {
@@ -57,7 +60,8 @@ WriteOp ReplicaLog::start(LsnRange range, Instant now) {
   if (range.end.value % kBlock == 0) return {operation, begin, memory({begin, range.end})};
   const auto filled = memory({begin, range.end});
   const auto whole = std::span(tail_).first((align_up(range.end, kBlock) - begin).value);
-  std::ranges::fill(std::ranges::copy(filled, whole.begin()).out, whole.end(), std::byte{0});
+  copy_bytes(filled, whole);
+  std::memset(whole.data() + filled.size(), 0, whole.size() - filled.size());
   return {operation, begin, whole};
 }
 
@@ -98,7 +102,7 @@ void ReplicaLog::advance() {
 
 void ReplicaLog::keep_last_block() {
   const Lsn begin = align_down(durable_end_, kBlock);
-  std::ranges::copy(memory({begin, durable_end_}), last_block_.begin());
+  copy_bytes(memory({begin, durable_end_}), last_block_);
 }
 
 void ReplicaLog::rewind() {
@@ -106,8 +110,8 @@ void ReplicaLog::rewind() {
   received_end_ = synced_end_ = submitted_end_ = durable_end_;
   for (Write& write : writes_) write = {};
   const LsnRange begun{align_down(durable_end_, kBlock), durable_end_};
-  std::ranges::copy(std::span(last_block_).first(begun.size().value),
-                    ring_.subspan(begun.begin.value & (ring_.size() - 1), begun.size().value).begin());
+  copy_bytes(std::span(last_block_).first(begun.size().value),
+             ring_.subspan(begun.begin.value & (ring_.size() - 1), begun.size().value));
   scanner_.restart(durable_end_, scanner_.records() == 0 ? start_ : scanner_.next_start());
 }
 

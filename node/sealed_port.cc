@@ -14,8 +14,10 @@ constexpr Duration kRetry = milliseconds(100);
 constexpr Duration kSilence = milliseconds(300);  // Three heartbeats.
 constexpr Duration kSessionLasts = seconds(3600);
 constexpr Duration kDisagreement = seconds(1);
-constexpr int kReceiveTries = 4;  // When all frames of a burst were for us, or refused.
+constexpr Duration kAway = seconds(5);  // Without an answer: no member of the group any more.
+constexpr int kReceiveTries = 4;        // When all frames of a burst were for us, or refused.
 
+bool is_groups(FrameKind kind) { return kind == FrameKind::kGroupKey || kind == FrameKind::kGroupKeyHeld; }
 bool is_exchange(FrameKind kind) { return kind >= FrameKind::kKeyRequest && kind <= FrameKind::kKeyReply; }
 
 }  // namespace
@@ -31,6 +33,11 @@ struct SealedPort::Channel {
   std::optional<Instant> unanswered_since;  // When the first frame was sent after the last that came.
   std::optional<Instant> unagreed_since;    // A cookie came, but no reply yet.
   Instant agreed{}, requested{};
+
+  std::uint32_t group_key = 0;  // The latest it told it holds; 0: none in use.
+  Instant group_told{};
+  Lsn shared_end;            // Data below was sent before.
+  seal::GroupOpening group;  // The other side's: what it was given.
 };
 
 SealedPort::SealedPort(Port& inner, SealOptions options, const std::vector<SealedPeer>& peers)
@@ -51,6 +58,8 @@ SealedPort::SealedPort(Port& inner, SealOptions options, const std::vector<Seale
     else
       added->responder.emplace(std::move(config));
   }
+  if (options_.initiates && !options_.data_per_peer && peers.size() > 1)
+    shared_.emplace(options_.random, options_.rekey_packets);
 }
 SealedPort::~SealedPort() = default;
 
@@ -77,6 +86,7 @@ void SealedPort::begin_turn(Instant now) {
     const bool silent = each->unanswered_since && now - *each->unanswered_since > kSilence;
     if (each->wanted || silent || (each->current && now - each->agreed > kSessionLasts)) request(*each);
   }
+  if (shared_) tend_group();
 }
 
 void SealedPort::request(Channel& to) {
@@ -103,12 +113,24 @@ void SealedPort::send(NodeId peer, const OutFrame& frame) {
     if (to->initiator && now_ - to->requested >= kRetry) request(*to);
     return;
   }
+  if (!to->unanswered_since) to->unanswered_since = now_;
+  if (const auto piece = shared_piece(*to, frame)) {
+    protocol::seal_grouped_head(std::span(frame.head).first(frame.head_bytes), piece->seal, to->current->sealing,
+                                out_.head);
+    out_.head_bytes = protocol::kGroupedHeadBytes;
+    out_.payload = piece->text;
+    return inner_.send(peer, out_);
+  }
   const auto sealed = std::span(sealed_).first(frame.head_bytes + frame.payload.size());
   protocol::seal_frame(std::span(frame.head).first(frame.head_bytes), frame.payload, to->current->sealing, sealed);
   out_.head_bytes = 0;
   out_.payload = sealed;
   inner_.send(peer, out_);
-  if (!to->unanswered_since) to->unanswered_since = now_;
+}
+
+void SealedPort::flush() {
+  if (shared_) shared_->end_burst();
+  inner_.flush();
 }
 
 void SealedPort::send_held(Channel& to) {
@@ -118,6 +140,77 @@ void SealedPort::send_held(Channel& to) {
     inner_.flush();
   }
 }
+
+// ---- The group
+
+// Keys go to all who are there, once there are several; who left takes a key along that is not used any more.
+void SealedPort::tend_group() {
+  const auto is_there = [&](const Channel& each) {
+    return each.current && !(each.unanswered_since && now_ - *each.unanswered_since > kAway);
+  };
+  bool left = false;
+  for (const auto& each : channels_)
+    if (each->group_key != 0 && !is_there(*each)) each->group_key = 0, left = true;
+  if (left || shared_->is_spent()) {
+    shared_->renew();
+    for (const auto& each : channels_) each->group_told = {};
+  }
+  if (left) shared_->forget_former();
+  sharing_ = std::ranges::count_if(channels_, [&](const auto& each) { return is_there(*each); }) > 1;
+  if (!sharing_) return;
+  bool all_hold_it = true;
+  for (const auto& each : channels_) {
+    if (!is_there(*each) || each->group_key == shared_->key().id) continue;
+    all_hold_it = false;
+    if (now_ - each->group_told >= kRetry) tell_group_key(*each);
+  }
+  if (all_hold_it) shared_->forget_former();
+}
+
+void SealedPort::tell_group_key(Channel& to) {
+  to.group_told = now_;
+  send_body(to, protocol::GroupKey{shared_->key()});
+}
+
+void SealedPort::send_body(Channel& to, const protocol::Body& body) {
+  protocol::FrameHeader header;
+  header.source = options_.id, header.destination = to.id;
+  OutFrame frame;
+  frame.head_bytes = protocol::encode(header, body, frame.head);
+  send(to.id, frame);
+  seal::wipe(frame.head);
+  inner_.flush();
+}
+
+// None: `frame` is sealed for its peer. A repair is nobody else's business, nor is what only this peer catches up on.
+std::optional<SharedSealing::Piece> SealedPort::shared_piece(Channel& to, const OutFrame& frame) {
+  protocol::Outside outside;
+  if (!sharing_ || to.group_key == 0 || frame.payload.empty() || frame.head_bytes != protocol::kDataHeaderBytes ||
+      protocol::peek(frame.head, outside) != Verdict::kAccepted)
+    return std::nullopt;
+  if (outside.position < to.shared_end) return std::nullopt;
+  to.shared_end = outside.position + ByteCount{frame.payload.size()};
+  return shared_->seal(to.group_key, frame.payload);
+}
+
+Verdict SealedPort::on_group_frame(Channel& from, std::span<std::byte> bytes) {
+  protocol::Frame frame;
+  const Verdict verdict = protocol::decode(bytes, frame);
+  seal::wipe(bytes);
+  if (verdict != Verdict::kAccepted) return verdict;
+  if (const auto* given = std::get_if<protocol::GroupKey>(&frame.body); given && from.responder) {
+    from.group.add(given->key);
+    send_body(from, protocol::GroupKeyHeld{given->key.id});
+    return Verdict::kAccepted;
+  }
+  if (const auto* held = std::get_if<protocol::GroupKeyHeld>(&frame.body); held && shared_) {
+    if (held->id == shared_->key().id) from.group_key = held->id;
+    return Verdict::kAccepted;
+  }
+  return Verdict::kUnexpected;
+}
+
+// ---- Arrivals
 
 std::size_t SealedPort::receive(std::span<std::span<std::byte>> frames) {
   for (int i = 0; i < kReceiveTries; ++i) {
@@ -144,8 +237,10 @@ bool SealedPort::open(std::span<std::byte> frame) {
     else
       verdict = Verdict::kNotSealed;
   }
+  const bool groups = verdict == Verdict::kAccepted && outside.key != 0 && is_groups(outside.kind);
+  if (groups) verdict = on_group_frame(*from, frame);
   if (verdict != Verdict::kAccepted) refused_.count(verdict);
-  return verdict == Verdict::kAccepted && outside.key != 0;
+  return verdict == Verdict::kAccepted && outside.key != 0 && !groups;
 }
 
 Verdict SealedPort::open_sealed(Channel& from, std::span<std::byte> frame, std::uint32_t key) {
@@ -157,7 +252,7 @@ Verdict SealedPort::open_sealed(Channel& from, std::span<std::byte> frame, std::
                   : is_for(from.previous) ? &from.previous
                                           : nullptr;
   if (!session) return Verdict::kUnknownKey;
-  const Verdict verdict = protocol::open_frame(frame, (*session)->opening);
+  const Verdict verdict = protocol::open_frame(frame, (*session)->opening, from.group);
   if (verdict != Verdict::kAccepted) return verdict;
   from.unanswered_since.reset();
   if (session != &from.proposed) return verdict;
@@ -198,6 +293,7 @@ Verdict SealedPort::on_exchange(Channel& from, std::span<const std::byte> bytes)
     auto session = from.initiator->on_reply(*reply);
     if (!session) return Verdict::kNotThePeer;
     from.previous = std::exchange(from.current, std::move(session));
+    from.group_key = 0;  // It may have been restarted.
     from.agreed = now_;
     from.unanswered_since.reset();
     from.unagreed_since.reset();

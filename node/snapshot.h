@@ -116,6 +116,7 @@ struct Snapshot {
   std::map<std::string, std::uint64_t> verdicts;  // Refused and accepted frames by verdict name.
   std::string security;                           // "sealed" or "plaintext"
   std::vector<PortView> ports;
+  std::uint64_t frames_sealed_once = 0;           // Data frames whose payload had been sealed for another replica.
 };
 
 }  // namespace slipstream::node

@@ -56,6 +56,8 @@ void fields(auto& c, Is<seal::KeyRequest> auto& v) { c.values(v.ephemeral, v.mac
 void fields(auto& c, Is<seal::KeyCookie> auto& v) { c.values(v.ephemeral, v.cookie, v.mac); }
 void fields(auto& c, Is<seal::KeyOpen> auto& v) { c.values(v.cookie, v.message); }
 void fields(auto& c, Is<seal::KeyReply> auto& v) { c.value(v.message); }
+void fields(auto& c, Is<GroupKey> auto& v) { c.values(v.key.id, v.key.root); }
+void fields(auto& c, Is<GroupKeyHeld> auto& v) { c.value(v.id); }
 
 // ---- Relations between fields that were each within bounds.
 
@@ -94,6 +96,8 @@ void check(BodyReader& in, const History& v) {
   in.require(v.timeline.value > 1 && v.total_bytes <= kHistoryBytesMax, Verdict::kBadField);
   in.require(v.offset <= v.total_bytes && v.piece.size() <= v.total_bytes - v.offset, Verdict::kBadRange);
 }
+void check(BodyReader& in, const GroupKey& v) { in.require(v.key.id != 0, Verdict::kBadField); }
+void check(BodyReader& in, const GroupKeyHeld& v) { in.require(v.id != 0, Verdict::kBadField); }
 void check(BodyReader& in, const PolicyUpdate& v) {
   for (const PolicyMember& member : v.members) in.require(member.id.value != 0, Verdict::kBadField);
 }
@@ -224,6 +228,10 @@ template <>
 constexpr FrameKind kKindOf<seal::KeyOpen> = FrameKind::kKeyOpen;
 template <>
 constexpr FrameKind kKindOf<seal::KeyReply> = FrameKind::kKeyReply;
+template <>
+constexpr FrameKind kKindOf<GroupKey> = FrameKind::kGroupKey;
+template <>
+constexpr FrameKind kKindOf<GroupKeyHeld> = FrameKind::kGroupKeyHeld;
 
 }  // namespace
 
@@ -246,7 +254,7 @@ void write_body(BodyWriter& out, const Body& body) {
 
 bool known_control(FrameKind kind) {
   return (kind >= FrameKind::kAck && kind <= FrameKind::kPolicy) ||
-         (kind >= FrameKind::kBye && kind <= FrameKind::kKeyReply);
+         (kind >= FrameKind::kBye && kind <= FrameKind::kGroupKeyHeld);
 }
 
 Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
@@ -281,6 +289,10 @@ Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
       return read_as<seal::KeyOpen>(bytes, out);
     case FrameKind::kKeyReply:
       return read_as<seal::KeyReply>(bytes, out);
+    case FrameKind::kGroupKey:
+      return read_as<GroupKey>(bytes, out);
+    case FrameKind::kGroupKeyHeld:
+      return read_as<GroupKeyHeld>(bytes, out);
     default:
       return Verdict::kUnknownKind;
   }

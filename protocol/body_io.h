@@ -34,6 +34,7 @@ class BodyWriter {
   void value(const Epoch& v) { values(v.term, v.incarnation); }
   void value(const Random128& v) { values(v.high, v.low); }
   void value(const Digest128& v) { values(v.high, v.low); }
+  void value(const seal::Secret& v) { out_.bytes(v.bytes()); }
   void value(const RefuseReason& v) { out_.le(static_cast<std::uint8_t>(v)); }
   template <std::size_t kBytes>
   void value(const std::array<std::byte, kBytes>& v) {
@@ -103,6 +104,7 @@ class BodyReader {
   void value(std::array<std::byte, kBytes>& v) {
     std::ranges::copy(in_.bytes(kBytes), v.begin());
   }
+  void value(seal::Secret& v) { std::ranges::copy(in_.bytes(seal::kKeyBytes), v.bytes().begin()); }
   void value(RefuseReason& v) {
     const auto byte = in_.le<std::uint8_t>();
     v = static_cast<RefuseReason>(byte);

@@ -15,8 +15,8 @@ Digest128 tag_of(std::span<const std::byte> bytes) {
   std::array<std::byte, kControlBytesMax> hashed;
   CHECK(bytes.size() <= hashed.size());
   const auto behind = bytes.subspan(kTagOffset + kTagBytes);
-  const auto end = std::ranges::copy(bytes.first(kTagOffset), hashed.begin()).out;
-  std::ranges::copy(behind, end);
+  copy_bytes(bytes.first(kTagOffset), hashed);
+  copy_bytes(behind, std::span(hashed).subspan(kTagOffset));
   return xxh3_128(std::span(hashed).first(kTagOffset + behind.size()));
 }
 
@@ -101,8 +101,8 @@ Verdict check_envelope(std::span<const std::byte> bytes, const FrameHeader& h, c
   if (bytes.size() < header_bytes || bytes.size() - header_bytes < envelope.payload_bytes) return Verdict::kTruncated;
   if (bytes.size() - header_bytes > envelope.payload_bytes) return Verdict::kOversized;
   if (!data && bytes.size() > kControlBytesMax) return Verdict::kOversized;
-  if ((h.flags & ~kMustUnderstand) != 0 || envelope.reserved != 0) return Verdict::kReservedBits;
   if (h.key != 0) return Verdict::kSealed;
+  if ((h.flags & ~kMustUnderstand) != 0 || envelope.reserved != 0) return Verdict::kReservedBits;
   return tag_of(data ? bytes.first(header_bytes) : bytes) == envelope.tag ? Verdict::kAccepted : Verdict::kChecksum;
 }
 
@@ -186,6 +186,10 @@ std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> ou
   write_header(out, header, kHeaderBytes, writer.position());
   write_tag(out.first(frame_bytes));
   return frame_bytes;
+}
+
+bool GroupKey::operator==(const GroupKey& other) const {
+  return key.id == other.key.id && seal::equal(key.root.bytes(), other.key.root.bytes());
 }
 
 bool fits(const PolicyUpdate& update) {

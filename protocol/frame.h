@@ -14,6 +14,7 @@
 #include "base/lsn.h"
 #include "protocol/verdict.h"
 #include "seal/exchange.h"
+#include "seal/group.h"
 
 // The wire format: one frame per datagram. docs/wire_format.md is the specification, tests/golden/ holds a vector of
 // each kind.
@@ -27,6 +28,8 @@ constexpr std::size_t kKeyOffset = 32, kPacketNumberOffset = 40, kTagOffset = 96
 // Plaintext: XXH3-128 of all but the tag and a data frame's payload. Sealed: the AEAD's tag.
 constexpr std::size_t kTagBytes = 16;
 constexpr std::uint16_t kMustUnderstand = 0x8000;
+// Of a sealed data frame: its payload was sealed for a group (protocol/sealed_frame.h).
+constexpr std::uint16_t kGroupSealed = 0x0001;
 
 // Limits, checked on the way in; whoever makes what is sent keeps to them.
 constexpr std::size_t kHeaderBytesMax = 512;    // A later version's header may be longer than ours, up to here.
@@ -65,6 +68,8 @@ enum class FrameKind : std::uint8_t {
   kKeyCookie = 17,
   kKeyOpen = 18,
   kKeyReply = 19,
+  kGroupKey = 20,  // To a replica: under which data is sealed once for all (seal/group.h).
+  kGroupKeyHeld = 21,
 };
 
 struct FrameHeader {
@@ -221,6 +226,15 @@ struct PolicyUpdate {
   std::vector<LsnRange> not_held;
   bool operator==(const PolicyUpdate&) const = default;
 };
+// Travel sealed, or not at all.
+struct GroupKey {
+  seal::GroupKey key;
+  bool operator==(const GroupKey& other) const;
+};
+struct GroupKeyHeld {
+  std::uint32_t id = 0;
+  bool operator==(const GroupKeyHeld&) const = default;
+};
 struct Bye {
   std::string text;
   bool operator==(const Bye&) const = default;
@@ -231,7 +245,8 @@ struct Unknown {
 };
 
 using Body = std::variant<Unknown, Data, Ack, Probe, Hello, Welcome, Refuse, DigestRequest, DigestReply, Adopt, History,
-                          PolicyUpdate, Bye, seal::KeyRequest, seal::KeyCookie, seal::KeyOpen, seal::KeyReply>;
+                          PolicyUpdate, Bye, seal::KeyRequest, seal::KeyCookie, seal::KeyOpen, seal::KeyReply, GroupKey,
+                          GroupKeyHeld>;
 
 struct Frame {
   FrameHeader header;

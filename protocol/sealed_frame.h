@@ -6,6 +6,7 @@
 
 #include "base/ids.h"
 #include "protocol/frame.h"
+#include "seal/group.h"
 #include "seal/session.h"
 
 // Sealed frames: the header stays readable, and is authenticated; all behind it is enciphered. Its key and packet
@@ -17,6 +18,7 @@ struct Outside {
   FrameKind kind = FrameKind::kProbe;
   NodeId source, destination;
   std::uint32_t key = 0;  // 0: plaintext.
+  Lsn position;
 };
 // kAccepted, kTruncated, kMagic or kVersion.
 [[nodiscard]] Verdict peek(std::span<const std::byte> frame, Outside& out);
@@ -25,7 +27,16 @@ struct Outside {
 void seal_frame(std::span<const std::byte> head, std::span<const std::byte> payload, seal::Sealing& sealing,
                 std::span<std::byte> out);
 
+// Behind a data frame's description of its batch: how its payload was sealed for a group.
+constexpr std::size_t kGroupSealBytes = 32;
+constexpr std::size_t kGroupedHeadBytes = kDataHeaderBytes + kGroupSealBytes;
+// Seals a data frame's `head` (kDataHeaderBytes of plaintext), with how its payload was sealed, into `out`, of at least
+// kGroupedHeadBytes. What the payload became then follows on the wire.
+void seal_grouped_head(std::span<const std::byte> head, const seal::GroupSeal& payload, seal::Sealing& sealing,
+                       std::span<std::byte> out);
+
 // Opens a frame in its place: it is a plaintext frame then, to be decoded, or garbage.
-[[nodiscard]] Verdict open_frame(std::span<std::byte> frame, seal::Opening& opening);
+// The payload of one that was sealed for a group opens by `group`. Whatever is not accepted does not count as seen.
+[[nodiscard]] Verdict open_frame(std::span<std::byte> frame, seal::Opening& opening, seal::GroupOpening& group);
 
 }  // namespace slipstream::protocol

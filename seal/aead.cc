@@ -3,6 +3,9 @@
 #include <intel-ipsec-mb.h>
 #include <openssl/evp.h>
 
+#include <algorithm>
+
+#include "base/bytes.h"
 #include "base/check.h"
 
 namespace slipstream::seal {
@@ -16,6 +19,9 @@ struct Aead::Cipher {
 };
 
 namespace {
+
+// A second piece costs some 60 ns; less are better copied behind the first.
+constexpr std::size_t kCopiedBytesMax = 2048;
 
 const unsigned char* in(std::span<const std::byte> bytes) {
   return reinterpret_cast<const unsigned char*>(bytes.data());
@@ -48,13 +54,23 @@ class IpsecMbCipher : public Aead::Cipher {
 
   Tag seal(const Nonce& nonce, std::span<const std::byte> header, std::span<const std::byte> first,
            std::span<const std::byte> second, std::span<std::byte> out) override {
-    IMB_MGR* const f = functions();
     Tag tag{};
-    IMB_AES256_GCM_INIT(f, &key_, &context_, in(nonce), in(header), header.size());
-    IMB_AES256_GCM_ENC_UPDATE(f, &key_, &context_, out_of(out), in(first), first.size());
-    if (!second.empty())
+    IMB_MGR* const f = functions();
+    if (second.size() > kCopiedBytesMax) {
+      IMB_AES256_GCM_INIT(f, &key_, &context_, in(nonce), in(header), header.size());
+      IMB_AES256_GCM_ENC_UPDATE(f, &key_, &context_, out_of(out), in(first), first.size());
       IMB_AES256_GCM_ENC_UPDATE(f, &key_, &context_, out_of(out.subspan(first.size())), in(second), second.size());
-    IMB_AES256_GCM_ENC_FINALIZE(f, &key_, &context_, out_of(tag), tag.size());
+      IMB_AES256_GCM_ENC_FINALIZE(f, &key_, &context_, out_of(tag), tag.size());
+      return tag;
+    }
+    std::span<const std::byte> text = first;
+    if (!second.empty()) {
+      copy_bytes(first, out);
+      copy_bytes(second, out.subspan(first.size()));
+      text = out;
+    }
+    IMB_AES256_GCM_ENC(f, &key_, &context_, out_of(out), in(text), text.size(), in(nonce), in(header), header.size(),
+                       out_of(tag), tag.size());
     return tag;
   }
 

@@ -50,8 +50,8 @@ Tag Sealing::seal(const Stamp& stamp, std::span<const std::byte> header, std::sp
 
 Opening::Opening(const Secret& root, std::uint32_t session_id) : session_id_(session_id), generation_(root) {}
 
-Opening::Outcome Opening::open(std::uint32_t key, std::uint64_t packet_number, std::span<const std::byte> header,
-                               std::span<std::byte> text, std::span<const std::byte, kTagBytes> tag) {
+Opening::Outcome Opening::verify(std::uint32_t key, std::uint64_t packet_number, std::span<const std::byte> header,
+                                 std::span<std::byte> text, std::span<const std::byte, kTagBytes> tag) {
   if (key >> 8 != session_id_) return Outcome::kUnknownKey;
   if (!window_.is_new(packet_number)) return Outcome::kReplayed;
   const std::uint32_t steps = (key - number_) & 0xff;
@@ -59,9 +59,7 @@ Opening::Outcome Opening::open(std::uint32_t key, std::uint64_t packet_number, s
   if (steps > kAheadMax && !late) return Outcome::kUnknownKey;
   if (steps > 0 && !late) return open_ahead(steps, packet_number, header, text, tag);
   Generation& used = late ? *before_ : generation_;
-  if (!used.aead().open(used.nonce(packet_number), header, text, tag)) return Outcome::kForged;
-  window_.note(packet_number);
-  return Outcome::kOpened;
+  return used.aead().open(used.nonce(packet_number), header, text, tag) ? Outcome::kOpened : Outcome::kForged;
 }
 
 // The sender has gone on to a later generation: so do we, once a frame proves it. What was derived for one that proved
@@ -72,7 +70,6 @@ Opening::Outcome Opening::open_ahead(std::uint32_t steps, std::uint64_t packet_n
   while (ahead_.size() < steps) ahead_.push_back((ahead_.empty() ? generation_ : ahead_.back()).next());
   Generation& later = ahead_[steps - 1];
   if (!later.aead().open(later.nonce(packet_number), header, text, tag)) return Outcome::kForged;
-  window_.note(packet_number);
   before_ = std::move(steps == 1 ? generation_ : ahead_[steps - 2]);
   generation_ = std::move(later);
   ahead_.erase(ahead_.begin(), ahead_.begin() + steps);

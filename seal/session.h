@@ -76,7 +76,15 @@ class Opening {
   std::uint32_t session_id() const { return session_id_; }
   // Deciphers `text` in place.
   Outcome open(std::uint32_t key, std::uint64_t packet_number, std::span<const std::byte> header,
-               std::span<std::byte> text, std::span<const std::byte, kTagBytes> tag);
+               std::span<std::byte> text, std::span<const std::byte, kTagBytes> tag) {
+    const Outcome outcome = verify(key, packet_number, header, text, tag);
+    if (outcome == Outcome::kOpened) note(packet_number);
+    return outcome;
+  }
+  // The same in two steps, for a packet of which more is to be proven before it counts as seen.
+  Outcome verify(std::uint32_t key, std::uint64_t packet_number, std::span<const std::byte> header,
+                 std::span<std::byte> text, std::span<const std::byte, kTagBytes> tag);
+  void note(std::uint64_t packet_number) { window_.note(packet_number); }
 
  private:
   Outcome open_ahead(std::uint32_t steps, std::uint64_t packet_number, std::span<const std::byte> header,

@@ -97,6 +97,15 @@ TEST(Config, WantsPlaintextAskedForByName) {
   expect_error(replaced(kPrimary, "\"plaintext\"", "\"sealed\""), {"[seal]", "keygen"});
 }
 
+TEST(Config, SaysHowDataIsSealed) {
+  const auto with = [](const std::string& line) {
+    return replaced(kPrimary, "[[port]]", "[seal]\nhost_key = \"h\"\ncluster_key = \"c\"\n" + line + "\n[[port]]");
+  };
+  EXPECT_FALSE(parse_config(with(""), "p.toml")->seal.data_per_replica);
+  EXPECT_TRUE(parse_config(with("data_key = \"per_replica\""), "p.toml")->seal.data_per_replica);
+  expect_error(with("data_key = \"per_node\""), {"seal.data_key", "per_node", "per_replica"});
+}
+
 TEST(Config, RefusesAPolicyThatNamesAnUnknownReplica) {
   expect_error(replaced(kPrimary, "ANY 1 (a, b)", "ANY 1 (a, bb)"), {"policy.commit", "bb"});
 }

@@ -134,6 +134,8 @@ def rekeys_under_loss_stall_nothing():
         load.wait(60)
         frames = {view["name"]: view["frames_sent"] for view in cluster.status("p")["primary"]["replicas"]}
         check(min(frames.values()) > 20_000, f"the keys changed dozens of times: {frames} frames")
+        once = cluster.status("p")["frames_sealed_once"]
+        check(once > 1000, f"the data of {once} frames had been sealed for the other replica already")
         for name in cluster.names:
             check(counted(cluster, name, "forged") > 0, f"damaged frames are refused: {cluster.status(name)['frames']}")
             check(counted(cluster, name, "unknown_key") < 1000, "no generation of keys was missed")

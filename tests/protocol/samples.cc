@@ -129,6 +129,8 @@ std::vector<Sample> samples() {
   add("key_cookie", FrameKind::kKeyCookie, seal::KeyCookie{ephemeral, cookie, mac});
   add("key_open", FrameKind::kKeyOpen, seal::KeyOpen{cookie, message});
   add("key_reply", FrameKind::kKeyReply, seal::KeyReply{message});
+  add("group_key", FrameKind::kGroupKey, GroupKey{{0x12345678, seal::Secret(std::span(message).first<32>())}});
+  add("group_key_held", FrameKind::kGroupKeyHeld, GroupKeyHeld{0x12345678});
   return all;
 }
 

@@ -20,6 +20,7 @@ class SealedFrames : public testing::Test {
   seal::Secret root = seal::Secret::random(seal::counting_source(5));
   seal::Sealing sealing{root, 77};
   seal::Opening opening{root, 77};
+  seal::GroupOpening group;
 };
 
 TEST_F(SealedFrames, OfEveryKindAreThePlaintextFramesAgain) {
@@ -33,7 +34,7 @@ TEST_F(SealedFrames, OfEveryKindAreThePlaintextFramesAgain) {
     EXPECT_EQ(outside.source, sample.header.source);
     EXPECT_EQ(outside.destination, sample.header.destination);
     EXPECT_EQ(outside.key >> 8, 77u);
-    ASSERT_EQ(open_frame(bytes, opening), Verdict::kAccepted) << sample.name;
+    ASSERT_EQ(open_frame(bytes, opening, group), Verdict::kAccepted) << sample.name;
     // But for the packet number, which is the session's.
     std::copy_n(plain.begin() + kPacketNumberOffset, 8, bytes.begin() + kPacketNumberOffset);
     renew_tag(bytes);
@@ -54,17 +55,77 @@ TEST_F(SealedFrames, AreRefusedWhenAnyBitChanged) {
     for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
       Bytes changed = bytes;
       changed[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
-      const Verdict verdict = open_frame(changed, opening);
-      EXPECT_TRUE(verdict == Verdict::kForged || verdict == Verdict::kUnknownKey || verdict == Verdict::kReplayed)
+      const Verdict verdict = open_frame(changed, opening, group);
+      EXPECT_TRUE(verdict == Verdict::kForged || verdict == Verdict::kUnknownKey || verdict == Verdict::kReplayed ||
+                  verdict == Verdict::kTruncated)
           << name << " bit " << bit;
     }
     for (std::size_t size = 0; size < bytes.size(); ++size) {
       Bytes cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
-      EXPECT_NE(open_frame(cut, opening), Verdict::kAccepted) << name << " of " << size << " bytes";
+      EXPECT_NE(open_frame(cut, opening, group), Verdict::kAccepted) << name << " of " << size << " bytes";
     }
     Bytes intact = bytes;
-    EXPECT_EQ(open_frame(intact, opening), Verdict::kAccepted);
+    EXPECT_EQ(open_frame(intact, opening, group), Verdict::kAccepted);
   }
+}
+
+class GroupSealedFrames : public SealedFrames {
+ protected:
+  Bytes grouped(const Bytes& frame) {
+    const auto payload = std::span(frame).subspan(kDataHeaderBytes);
+    Bytes out(kGroupedHeadBytes + payload.size());
+    const seal::GroupSeal seal = shared.seal(payload, std::span(out).subspan(kGroupedHeadBytes));
+    seal_grouped_head(std::span(frame).first(kDataHeaderBytes), seal, sealing, out);
+    return out;
+  }
+  seal::GroupKey key{9, seal::Secret::random(seal::counting_source(6))};
+  seal::GroupSealing shared{key};
+  const Bytes plain = encoded(sample("data"));
+};
+
+TEST_F(GroupSealedFrames, AreTheSameDataAgain) {
+  group.add(key);
+  Bytes bytes = grouped(plain);
+  EXPECT_EQ(verdict_of(bytes), Verdict::kSealed);
+  ASSERT_EQ(open_frame(bytes, opening, group), Verdict::kAccepted);
+  Frame out, wanted;
+  ASSERT_EQ(decode(bytes, out), Verdict::kAccepted);
+  ASSERT_EQ(decode(plain, wanted), Verdict::kAccepted);
+  out.header.packet_number = wanted.header.packet_number;
+  EXPECT_EQ(out.header, wanted.header);
+  EXPECT_EQ(std::get<Data>(out.body).batch, std::get<Data>(wanted.body).batch);
+  EXPECT_TRUE(std::ranges::equal(std::get<Data>(out.body).payload, std::get<Data>(wanted.body).payload));
+}
+
+TEST_F(GroupSealedFrames, ShowNothingOfWhatTheyCarry) {
+  const Bytes bytes = grouped(plain);
+  for (std::size_t at = kHeaderBytes; at + 8 <= plain.size(); ++at)
+    EXPECT_EQ(std::ranges::search(bytes, std::span(plain).subspan(at, 8)).size(), 0u) << "at " << at;
+}
+
+TEST_F(GroupSealedFrames, AreRefusedWhenAnyBitChangedAndCountAsSeenOnlyIntact) {
+  group.add(key);
+  const Bytes bytes = grouped(plain);
+  for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    Bytes changed = bytes;
+    changed[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+    const Verdict verdict = open_frame(changed, opening, group);
+    EXPECT_TRUE(verdict == Verdict::kForged || verdict == Verdict::kUnknownKey) << "bit " << bit;
+  }
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    Bytes cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
+    EXPECT_NE(open_frame(cut, opening, group), Verdict::kAccepted) << "of " << size << " bytes";
+  }
+  Bytes intact = bytes, again = bytes;
+  EXPECT_EQ(open_frame(intact, opening, group), Verdict::kAccepted);
+  EXPECT_EQ(open_frame(again, opening, group), Verdict::kReplayed);
+}
+
+TEST_F(GroupSealedFrames, UnderAKeyThatWasNotGivenAreNotOpenedAndMayComeAgain) {
+  Bytes bytes = grouped(plain), again = bytes;
+  EXPECT_EQ(open_frame(bytes, opening, group), Verdict::kUnknownKey);
+  group.add(key);
+  EXPECT_EQ(open_frame(again, opening, group), Verdict::kAccepted);
 }
 
 // A peer may be broken, too: what it sealed is decoded like any other frame.
@@ -73,7 +134,7 @@ TEST_F(SealedFrames, OfABrokenPeerAreOpenedAndThenRefused) {
   const auto reopened = [&](const Bytes& broken) {
     Bytes out(broken.size());
     seal_frame(broken, {}, sealing, out);
-    EXPECT_EQ(open_frame(out, opening), Verdict::kAccepted);
+    EXPECT_EQ(open_frame(out, opening, group), Verdict::kAccepted);
     return verdict_of(out);
   };
   EXPECT_EQ(reopened(with_number(plain, 6, 5000, 2)), Verdict::kBadField);

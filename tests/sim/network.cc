@@ -89,7 +89,8 @@ void Port::process_started() {
   sealed_ = std::make_unique<node::SealedPort>(
       line_,
       node::SealOptions{self_, sealing_->name, sealing_->initiates, host_key(self_),
-                        seal::Secret::random(source(Random(0))), random_.from_to(50, 5000), source(random_.fork())},
+                        seal::Secret::random(source(Random(0))), random_.from_to(50, 5000), source(random_.fork()),
+                        random_.chance(0.2)},
       peers);
 }
 

@@ -99,7 +99,9 @@ class Port : public node::Port {
   std::size_t room(NodeId peer) override { return port().room(peer); }
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override { port().flush(); }
-  std::size_t frame_bytes_max(NodeId peer) const override { return line_.frame_bytes_max(peer); }
+  std::size_t frame_bytes_max(NodeId peer) const override {
+    return sealed_ ? sealed_->frame_bytes_max(peer) : line_.frame_bytes_max(peer);
+  }
 
   void arrive(Wire bytes) { line_.arrive(std::move(bytes)); }
   void process_started();
