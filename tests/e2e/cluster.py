@@ -431,7 +431,7 @@ class IdLoad:
 
     runs = 0
 
-    def __init__(self, cluster, clients=4, seconds=600, filler=100):
+    def __init__(self, cluster, clients=4, seconds=600, filler=100, rate=None):
         IdLoad.runs += 1
         self.run_id, self.clients, self.cluster = IdLoad.runs, clients, cluster
         self.dir = Path(tempfile.mkdtemp(prefix="slip-ids-"))
@@ -444,7 +444,7 @@ class IdLoad:
         cluster.primary.sql("CREATE TABLE IF NOT EXISTS ids (run int, client int, n bigint, filler text, PRIMARY KEY (run, client, n))")
         primary = cluster.primary
         self.process = Process("pgbench", [PG_BIN / "pgbench", "-n", "-h", primary.sockets, "-p", primary.port, "-U", PG_USER, "-f", script, "-D", "n=0",
-                                           "-c", clients, "-j", 1, "-T", seconds, "-l", f"--log-prefix={self.dir}/log", "postgres"],
+                                           "-c", clients, "-j", 1, "-T", seconds, *(["-R", rate] if rate else []), "-l", f"--log-prefix={self.dir}/log", "postgres"],
                                self.dir / "pgbench.out", cwd=self.dir)
         self.started = time.time()
         cluster.clients.append(self)
