@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+
 namespace slipstream::app {
 
 std::vector<std::string> PortLog::look(const std::vector<node::PortView>& ports) {
@@ -16,7 +18,8 @@ std::vector<std::string> PortLog::look(const std::vector<node::PortView>& ports)
       say("its link is up");
     else if (!now.up && before.up)
       say("its link is down");
-    if (now.stalls > before.stalls)
+    // A peer that stands still stalls memif twice a second: told the first time, and as the number doubles.
+    if (std::bit_width(now.stalls) > std::bit_width(before.stalls))
       say(fmt::format("its device took no packet for half a second, so its queue was reset ({} times so far)",
                       now.stalls));
   }

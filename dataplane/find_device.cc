@@ -29,9 +29,13 @@ bool is_bound_for_dpdk(const std::string& driver) {
 
 std::expected<void, Error> leave_default_route(const DeviceName& name, const std::vector<std::string>& interfaces,
                                                const HostNetwork& host) {
+  if (interfaces.empty()) return {};
   const auto carrying = host.default_route_interfaces();
+  if (!carrying)
+    return std::unexpected(error(name, "which interface carries this host's default route cannot be told",
+                                 "let the daemon read /proc/self/net/route"));
   for (const std::string& interface : interfaces)
-    if (carrying.contains(interface))
+    if (carrying->contains(interface))
       return std::unexpected(error(name, "the interface " + interface + " carries this host's default route",
                                    "a port takes no NIC that the host is reached through: name another (ip route, ip "
                                    "link), or use kernel_udp = true, which shares it"));

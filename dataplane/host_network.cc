@@ -74,16 +74,17 @@ void HostNetwork::add_with_lower(const std::string& interface, std::set<std::str
     if (name.starts_with("lower_")) add_with_lower(name.substr(6), out);
 }
 
-std::set<std::string> HostNetwork::default_route_interfaces() const {
+std::optional<std::set<std::string>> HostNetwork::default_route_interfaces() const {
   std::set<std::string> out;
   const auto add = [&](const char* file, auto interface_of) {
-    std::ifstream in(root_ / "proc/net" / file);
+    std::ifstream in(root_ / "proc/self/net" / file);
     for (std::string line; std::getline(in, line);)
       if (const auto interface = interface_of(words(line))) add_with_lower(*interface, out);
+    return in.eof();
   };
-  add("route", default_ipv4);
-  add("ipv6_route", default_ipv6);
-  return out;
+  const bool known = add("route", default_ipv4);
+  add("ipv6_route", default_ipv6);  // Not there without IPv6.
+  return known ? std::optional(out) : std::nullopt;
 }
 
 fs::path HostNetwork::pci(const std::string& address) const {

@@ -10,7 +10,7 @@
 
 namespace slipstream::dataplane {
 
-// What the host's kernel says of its network interfaces (/proc/net, /sys): the network namespace of this process.
+// What the host's kernel says of its network interfaces (/proc/self/net, /sys): the network namespace of this process.
 // Threading: any; nothing is kept. `root` is "/", or a test's tree.
 class HostNetwork {
  public:
@@ -18,8 +18,9 @@ class HostNetwork {
 
   std::vector<std::string> interfaces() const;
   bool has_interface(const std::string& name) const;
-  // Those that default routes lead over, of IPv4 and IPv6, and those below them: a VLAN's, a bond's, a bridge's.
-  std::set<std::string> default_route_interfaces() const;
+  // Those that default routes lead over (IPv4's of the main table, IPv6's of all), and those below them: a VLAN's, a
+  // bond's, a bridge's. Nothing: the kernel does not say.
+  std::optional<std::set<std::string>> default_route_interfaces() const;
   std::vector<std::string> interfaces_of_pci(const std::string& address) const;
   std::optional<std::string> interface_of_mac(const MacAddress& mac) const;
   std::string mac_of(const std::string& interface) const;    // As the kernel spells it; empty: it has none.

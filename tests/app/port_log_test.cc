@@ -27,6 +27,14 @@ TEST(PortLog, TellsOfLinksAndStallsOnce) {
   EXPECT_EQ(log.look({port}), Sentences{});
 }
 
+TEST(PortLog, TellsOfStallsAsTheirNumberDoubles) {
+  PortLog log;
+  node::PortView port{.name = "to_a"};
+  std::size_t told = 0;
+  for (port.stalls = 0; port.stalls < 100; ++port.stalls) told += log.look({port}).size();
+  EXPECT_EQ(told, 7u);
+}
+
 TEST(PortLog, TellsThePortsApart) {
   PortLog log;
   EXPECT_EQ(log.look({{.name = "to_a"}, {.name = "to_b", .up = false}}), Sentences{"port \"to_b\": its link is down"});

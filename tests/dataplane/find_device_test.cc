@@ -27,7 +27,7 @@ class FindDevice : public ::testing::Test {
     add_interface("eth1", "02:00:00:00:00:11", "0000:3b:00.0");
     add_interface("eth2", "02:00:00:00:00:12", "0000:5e:00.0");
     add_interface("lo", "00:00:00:00:00:00", "");
-    write("proc/net/ipv6_route", "");
+    write("proc/self/net/ipv6_route", "");
     route_over("eth0");
   }
   void TearDown() override { fs::remove_all(root_); }
@@ -49,10 +49,10 @@ class FindDevice : public ::testing::Test {
     fs::create_directories(root_ / "sys/class/net" / upper / ("lower_" + lower));
   }
   void route_over(const std::string& interface) {
-    write("proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n" +
-                                interface +
-                                "\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
-                                "eth1\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n");
+    write("proc/self/net/route",
+          "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n" + interface +
+              "\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+              "eth1\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n");
   }
 
   std::expected<FoundDevice, Error> find(DeviceName name) {
@@ -95,13 +95,19 @@ TEST_F(FindDevice, RefusesWhatTheDefaultRoutesInterfaceStandsOn) {
 
 TEST_F(FindDevice, ReadsIpv6sRoutesToo) {
   const std::string zeros(32, '0');
-  write("proc/net/route", "");
-  write("proc/net/ipv6_route",
+  write("proc/self/net/route", "");
+  write("proc/self/net/ipv6_route",
         zeros + " 00 " + zeros + " 00 fe800000000000000000000000000001 00000400 00000003 00000000 00000003     eth1\n" +
             zeros + " 00 " + zeros + " 00 " + zeros + " ffffffff 00000001 00000000 00200200       lo\n");
   expect_refusal(interface("eth1"), {"eth1 carries"});
   EXPECT_TRUE(find(interface("eth0")));
   EXPECT_TRUE(find(interface("lo"))) << "a route that rejects leads nowhere";
+}
+
+TEST_F(FindDevice, RefusesWhatItCannotJudge) {
+  fs::remove(root_ / "proc/self/net/route");
+  expect_refusal(interface("eth1"), {"default route cannot be told", "/proc/self/net/route"});
+  EXPECT_TRUE(find(vdev("net_memif0,role=client"))) << "no interface of the kernel's is touched";
 }
 
 TEST_F(FindDevice, AnInterfaceStaysTheKernels) {
