@@ -22,6 +22,7 @@ CREATE TEMP TABLE samples AS SELECT max(write_lag) AS write, max(flush_lag) AS f
 DO $$
 DECLARE until timestamptz := clock_timestamp() + '{seconds} s';
 BEGIN
+  PERFORM pg_sleep(1);  -- What the idle time before left behind.
   WHILE clock_timestamp() < until LOOP
     PERFORM pg_sleep(0.005), pg_stat_clear_snapshot();
     INSERT INTO samples SELECT max(write_lag), max(flush_lag), max(replay_lag) FROM pg_stat_replication;
