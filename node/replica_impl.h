@@ -163,12 +163,19 @@ struct ReplicaNode::Impl {
     return Verdict::kAccepted;
   }
 
-  Verdict on_adopt(const protocol::Adopt& adopt) {
+  // The primary goes by a welcome that came late, from before a restart or of the directory that was here then: it
+  // would ask for ever for what is not here.
+  Verdict refuse_other_log(const protocol::FrameHeader& h, Instant now) {
+    return refuse(h, RefuseReason::kNoSession, "another welcome: say hello", now);
+  }
+
+  Verdict on_adopt(const protocol::FrameHeader& h, const protocol::Adopt& adopt, Instant now) {
     if (phase == Phase::kAdopting || phase == Phase::kActive) {
       ack_wanted = phase == Phase::kActive;
       return Verdict::kDuplicate;
     }
-    if (phase != Phase::kWelcomed || adopt.adopted_end != log.durable_end()) return Verdict::kUnexpected;
+    if (phase != Phase::kWelcomed) return Verdict::kUnexpected;
+    if (adopt.adopted_end != log.durable_end()) return refuse_other_log(h, now);
     if (!history.has(timeline)) return Verdict::kUnexpected;  // Its frames were lost; it comes again.
     phase = Phase::kAdopting;
     adopt_ticket = keeper.change([&](State& s) {
@@ -218,13 +225,14 @@ struct ReplicaNode::Impl {
     heard_at = now;
     if (const auto* request = std::get_if<protocol::DigestRequest>(&frame.body)) {
       if (phase != Phase::kWelcomed) return Verdict::kUnexpected;
-      if (request->range.begin < state().log_begin || request->range.end > log.durable_end()) return Verdict::kBadRange;
+      if (request->range.begin < state().log_begin || request->range.end > log.durable_end())
+        return refuse_other_log(h, now), Verdict::kBadRange;
       digests.start(request->range);
       return Verdict::kAccepted;
     }
     if (const auto* piece = std::get_if<protocol::History>(&frame.body)) return on_history(*piece);
     if (const auto* policy = std::get_if<protocol::PolicyUpdate>(&frame.body)) return on_policy(*policy, h.flushed_end);
-    if (const auto* adopt = std::get_if<protocol::Adopt>(&frame.body)) return on_adopt(*adopt);
+    if (const auto* adopt = std::get_if<protocol::Adopt>(&frame.body)) return on_adopt(h, *adopt, now);
     if (const auto* refused = std::get_if<protocol::Refuse>(&frame.body)) {
       refused_reason = fmt::format("{}: {}", protocol::to_string(refused->reason), refused->text);
       end_session();

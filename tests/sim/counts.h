@@ -15,6 +15,11 @@ enum class Fault : std::uint8_t {
   kCorruption,
   kTruncation,
   kReplay,
+  kAimedDamage,
+  kForged,
+  kOlderSession,
+  kNarrowLink,
+  kTooLong,
   kPartition,
   kSmallerFrames,
   kFullPort,
@@ -53,6 +58,11 @@ inline constexpr std::array kFaultNames{"loss",
                                         "corruption",
                                         "truncation",
                                         "replay",
+                                        "aimed_damage",
+                                        "forged",
+                                        "older_session",
+                                        "narrow_link",
+                                        "too_long",
                                         "partition",
                                         "smaller_frames",
                                         "full_port",
@@ -98,15 +108,16 @@ enum class Check : std::uint8_t {
   kCommitsSurvive,  // Promise 9, at every instant.
   kCommitCovered,   // Promise 9, at each commit.
   kMonotone,
+  kOnlyAuthentic,  // Promises 4 and 6: frames that are not what their sender sent, or of a past epoch, one by one.
   kWriteHarmless,  // A write under way cannot damage what is durable.
   kRecovery,       // What recovery finds is what survives.
   kCaughtUp,       // After healing.
   kPromotion,      // Promise 9, at the end: the promoted log has every commit.
 };
 inline constexpr std::array kCheckNames{
-    "ack_received",  "ack_durable",    "ack_applied", "ack_remembered",  "report_held",     "report_valid",
-    "fed_confirmed", "nothing_older",  "final_equal", "whole_log_equal", "commits_survive", "commit_covered",
-    "monotone",      "write_harmless", "recovery",    "caught_up",       "promotion"};
+    "ack_received",  "ack_durable",    "ack_applied",    "ack_remembered",  "report_held",     "report_valid",
+    "fed_confirmed", "nothing_older",  "final_equal",    "whole_log_equal", "commits_survive", "commit_covered",
+    "monotone",      "only_authentic", "write_harmless", "recovery",        "caught_up",       "promotion"};
 
 // What happened in a run, or in many.
 struct Counts {

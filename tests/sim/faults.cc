@@ -63,6 +63,26 @@ void World::disturb_network() {
   }
 }
 
+// What only harsh worlds have. It draws from its own generator.
+void World::disturb_harshly() {
+  if (!disturbing_) return;
+  const NodeId replica = harsh_random_.one_of(members_).id;
+  Link& link = network_.link(kPrimaryId, replica);
+  if (harsh_random_.chance(0.5))
+    link.bytes_per_second = harsh_random_.from_to(500'000, 20'000'000);
+  else
+    link.frame_bytes_max = harsh_random_.from_to(600, 1500);
+  trace.note("network", "narrow", link.bytes_per_second, link.frame_bytes_max);
+  const auto soon = [this](Duration most, Scheduler::Action action) {
+    scheduler.after(harsh_random_.between(milliseconds(1), most), std::move(action));
+  };
+  soon(milliseconds(600), [this, replica] {
+    Link& same = network_.link(kPrimaryId, replica);
+    same.bytes_per_second = 0, same.frame_bytes_max = 0;
+  });
+  soon(milliseconds(1200), [this] { disturb_harshly(); });
+}
+
 // Now, or while the replica writes.
 void World::soon(std::size_t replica, std::function<void()> fault) {
   if (random_.chance(0.3)) return fault();

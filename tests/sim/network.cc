@@ -1,5 +1,8 @@
 #include "tests/sim/network.h"
 
+#include <algorithm>
+#include <array>
+
 namespace slipstream::sim {
 namespace {
 
@@ -11,16 +14,26 @@ Wire bytes_of(const node::OutFrame& frame) {
 
 }  // namespace
 
-void Network::send(NodeId from, NodeId to, Wire bytes) {
-  Place& place = places_[{from, to}];
-  const Link& link = place.link;
-  ++common_.counts.frames;
-  if (link.replay > 0 || random_.chance(0.02)) {
+void Network::remember(Place& place, const Wire& bytes) {
+  if (place.link.replay > 0 || random_.chance(0.02)) {
     if (place.old.size() < kOldFrames)
       place.old.push_back(bytes);
     else
       place.old[random_.below(kOldFrames)] = bytes;
   }
+  if (place.link.older == 0) return;
+  ++place.sent;
+  if (place.ever.size() < kOldFrames)
+    place.ever.push_back(bytes);
+  else if (const std::uint64_t at = random_.below(place.sent); at < kOldFrames)
+    place.ever[at] = bytes;
+}
+
+void Network::send(NodeId from, NodeId to, Wire bytes) {
+  Place& place = places_[{from, to}];
+  const Link& link = place.link;
+  ++common_.counts.frames;
+  remember(place, bytes);
   if (link.cut) return;
   if (place.burst_left == 0 && link.burst > 0 && random_.chance(link.burst)) {
     place.burst_left = random_.from_to(2, 60);
@@ -39,8 +52,37 @@ void Network::send(NodeId from, NodeId to, Wire bytes) {
     common_.counts.note(Fault::kReplay);
     carry(from, to, link, place.old[random_.below(place.old.size())]);
   }
+  send_beside(from, to, place, bytes);
+  if (link.aimed > 0 && random_.chance(link.aimed)) {
+    common_.counts.note(Fault::kAimedDamage);
+    damage_a_field(bytes, random_);
+    return carry(from, to, link, std::move(bytes), Truth::kFalse);
+  }
   damage(link, bytes);
   carry(from, to, link, std::move(bytes));
+}
+
+void Network::send_beside(NodeId from, NodeId to, Place& place, const Wire& bytes) {
+  const Link& link = place.link;
+  if (link.older > 0 && random_.chance(link.older)) {
+    const Wire& old = random_.one_of(place.ever);
+    if (session_of(old) < session_of(bytes)) {
+      common_.counts.note(Fault::kOlderSession);
+      carry(from, to, link, old, Truth::kOld);
+    }
+  }
+  if (link.forged == 0 || !random_.chance(link.forged)) return;
+  Wire forged = bytes;
+  if (place.plaintext.empty()) {
+    if (!misdirect(forged, random_)) return;
+  } else if (random_.chance(0.5)) {
+    forged = place.plaintext;
+    forge_plaintext(forged, random_);
+  } else {
+    forge_sealed(forged, random_);
+  }
+  common_.counts.note(Fault::kForged);
+  carry(from, to, link, std::move(forged), Truth::kFalse);
 }
 
 void Network::damage(const Link& link, Wire& bytes) {
@@ -55,15 +97,35 @@ void Network::damage(const Link& link, Wire& bytes) {
   }
 }
 
-void Network::carry(NodeId from, NodeId to, const Link& link, Wire bytes) {
-  Duration delay = link.delay + random_.between({0}, link.jitter);
+std::optional<Duration> Network::time_to_send(Place& place, std::size_t bytes) {
+  if (place.link.bytes_per_second == 0) return Duration{};
+  const Instant begin = std::max(common_.now(), place.free_at);
+  if (begin > common_.now()) common_.counts.note(Fault::kNarrowLink);
+  if (begin - common_.now() > kQueueTime) return std::nullopt;
+  place.free_at = begin + Duration{static_cast<std::int64_t>(bytes * 1'000'000'000 / place.link.bytes_per_second)};
+  return place.free_at - common_.now();
+}
+
+void Network::carry(NodeId from, NodeId to, const Link& link, Wire bytes, Truth truth) {
+  if (link.frame_bytes_max > 0 && bytes.size() > link.frame_bytes_max) return common_.counts.note(Fault::kTooLong);
+  const auto sending = time_to_send(places_[{from, to}], bytes.size());
+  if (!sending) return;
+  Duration delay = *sending + link.delay + random_.between({0}, link.jitter);
   if (random_.chance(link.reorder)) {
     common_.counts.note(Fault::kReorder);
     delay = delay + random_.between(microseconds(100), milliseconds(5));
   }
-  common_.scheduler.after(delay, [this, from, to, frame = std::move(bytes)]() mutable {
-    if (!places_[{from, to}].link.cut) deliver_[to](std::move(frame));
+  common_.scheduler.after(delay, [this, from, to, truth, frame = std::move(bytes)]() mutable {
+    deliver(from, to, std::move(frame), truth);
   });
+}
+
+void Network::deliver(NodeId from, NodeId to, Wire bytes, Truth truth) {
+  if (places_[{from, to}].link.cut) return;
+  const Ends& ends = ends_[to];
+  // Of an earlier session of the present epoch it may be the first to come, and count.
+  const bool past = truth == Truth::kOld && session_of(bytes).epoch < ends.epoch();
+  (truth == Truth::kFalse || past ? ends.deliver_false : ends.deliver)(std::move(bytes));
 }
 
 void Network::heal() {
@@ -72,6 +134,7 @@ void Network::heal() {
 
 void Port::send(NodeId peer, const node::OutFrame& frame) {
   if (on_send) on_send(bytes_of(frame));
+  if (sealed_ && network_.link(self_, peer).forged > 0) network_.overhear(self_, peer, bytes_of(frame));
   port().send(peer, frame);
 }
 
@@ -94,6 +157,14 @@ void Port::process_started() {
       peers);
 }
 
+void Port::hear_alone(Wire bytes, Instant now, const std::function<void(std::span<std::byte>)>& node) {
+  line_.let_in_only(std::move(bytes));
+  std::array<std::span<std::byte>, 1> frames;
+  port().begin_turn(now);
+  if (port().receive(frames) > 0) node(frames[0]);
+  line_.let_in_all();
+}
+
 void Port::process_ended() {
   line_.clear();
   sealed_.reset();
@@ -101,6 +172,8 @@ void Port::process_ended() {
 
 std::size_t Line::receive(std::span<std::span<std::byte>> frames) {
   held_.clear();
+  if (alone_ && !only_) return 0;
+  if (alone_) waiting_.push_front(std::move(*std::exchange(only_, std::nullopt)));
   while (held_.size() < frames.size() && !waiting_.empty()) {
     held_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();

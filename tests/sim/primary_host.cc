@@ -4,6 +4,7 @@
 
 #include "node/met_replicas.h"
 #include "node/step.h"
+#include "tests/sim/authentic.h"
 
 namespace slipstream::sim {
 
@@ -73,12 +74,19 @@ PrimaryHost::PrimaryHost(Common common, Random random, Network& network, Postgre
       turns_(common, random.fork(), [this] { turn(); }),
       ring_(kRingBytes),
       catch_up_(replicas_.size() << 20) {
-  network.attach(kPrimaryId, [this](Wire bytes) {
+  const auto deliver = [this](Wire bytes) {
     if (!node) return;
     common_.trace.note("primary", "hears", bytes.size());
     port.arrive(std::move(bytes));
     if (!paused_) turns_.wake();
-  });
+  };
+  const auto deliver_false = [this, deliver](Wire bytes) {
+    if (!node || paused_) return deliver(std::move(bytes));
+    hear_false(common_, *node, port, std::move(bytes));
+    turns_.wake();
+  };
+  const auto epoch = [this] { return node ? node->snapshot(common_.now()).primary.epoch : Epoch{}; };
+  network.attach(kPrimaryId, {deliver, deliver_false, epoch});
   disk.wake = postgres.wake_daemon = [this] {
     if (!paused_) turns_.wake();
   };

@@ -22,6 +22,7 @@ struct Profile {
   Duration duration = seconds(6);
   bool faults = true;
   bool storage_faults = true;
+  bool harsh = false;  // Also forged frames, narrow links and the like.
   enum class End { kHealed, kGone, kCutOff } end = End::kHealed;
 };
 

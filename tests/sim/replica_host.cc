@@ -4,6 +4,7 @@
 #include <array>
 
 #include "node/step.h"
+#include "tests/sim/authentic.h"
 #include "tests/sim/postgres.h"
 
 namespace slipstream::sim {
@@ -44,12 +45,19 @@ ReplicaHost::ReplicaHost(Common common, Random random, Network& network, ack::Me
       common_(common),
       random_(random.fork()),
       turns_(common, random.fork(), [this] { turn(); }) {
-  network.attach(member.id, [this](Wire bytes) {
+  const auto deliver = [this](Wire bytes) {
     if (!node) return;
     common_.trace.note(member.name, "hears", bytes.size());
     port.arrive(std::move(bytes));
     if (!paused_) turns_.wake();
-  });
+  };
+  const auto deliver_false = [this, deliver](Wire bytes) {
+    if (!node || paused_) return deliver(std::move(bytes));
+    hear_false(common_, *node, port, std::move(bytes));
+    turns_.wake();
+  };
+  const auto epoch = [this] { return node ? node->snapshot(common_.now()).replica.promised_epoch : Epoch{}; };
+  network.attach(member.id, {deliver, deliver_false, epoch});
   const auto wake = [this] {
     if (!paused_) turns_.wake();
   };

@@ -5,6 +5,7 @@ namespace slipstream::sim {
 World::World(std::uint64_t seed, bool shown)
     : trace(scheduler, shown),
       random_(seed),
+      harsh_random_(~seed),
       network_({scheduler, counts, trace}, random_.fork()),
       postgres_({scheduler, counts, trace}, random_.fork()) {
   const Common common{scheduler, counts, trace};
@@ -15,7 +16,9 @@ World::World(std::uint64_t seed, bool shown)
         std::make_unique<ReplicaHost>(common, random_.fork(), network_, members_.back(), profile.setups[i]));
   }
   primary_ = std::make_unique<PrimaryHost>(common, random_.fork(), network_, postgres_, members_);
-  if (seed % 8 == 4 || seed % 8 == 7) {  // By the seed itself, so that the worlds of the others stay what they were.
+  // By the seed itself, so that the worlds of the others stay what they were.
+  if (seed % 8 == 0 || seed % 8 == 3 || seed % 8 == 4) make_harsh();
+  if (seed % 8 == 4 || seed % 8 == 7) {
     primary_->port.seal("a", true, members_);
     for (auto& host : replicas_) host->port.seal(host->member.name, false, {{kPrimaryId, "a"}});
   }
@@ -30,6 +33,13 @@ World::World(std::uint64_t seed, bool shown)
 void World::prepare_links() {
   for (const ack::Member& member : members_)
     network_.link(kPrimaryId, member.id) = network_.link(member.id, kPrimaryId) = profile.network;
+}
+
+void World::make_harsh() {
+  profile.harsh = true;
+  profile.network.aimed = harsh_random_.one_of(std::vector{0.0, 0.002, 0.02});
+  profile.network.forged = 0.01;
+  profile.network.older = 0.005;
 }
 
 bool World::until(Duration limit, const std::function<bool()>& done) {
@@ -54,6 +64,7 @@ void World::run() {
   primary_->start(policy_);
   run_for(random_.between(milliseconds(10), milliseconds(300)));
   if (profile.faults) disturb();
+  if (profile.harsh) disturb_harshly();
   run_for(profile.duration);
   stop_disturbing();
   if (trace.failed()) return;

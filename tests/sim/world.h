@@ -35,6 +35,7 @@ class World {
     until(time, [] { return false; });
   }
   void prepare_links();
+  void make_harsh();
 
   // Faults (faults.cc): each undoes itself after some time.
   void disturb();
@@ -43,6 +44,7 @@ class World {
   void disturb_storage();
   void disturb_primary();
   void disturb_server();
+  void disturb_harshly();
   void later(Duration least, Duration most, Scheduler::Action undo);
   void soon(std::size_t replica, std::function<void()> fault);
   void soon_in_server(std::function<void()> fault);
@@ -63,6 +65,7 @@ class World {
   void promote(std::vector<std::size_t> members);
 
   Random random_;
+  Random harsh_random_;
   Network network_;
   Postgres postgres_;
   std::vector<ack::Member> members_;
