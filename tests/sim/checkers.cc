@@ -113,15 +113,49 @@ void Checkers::on_recovered(std::size_t i, const wal::Recovered& recovered) {
                        to_string(recovered.durable_end), to_string(s.survives), equal);
 }
 
+wal::Recovered Checkers::recover(std::size_t i, std::span<const std::byte> image) const {
+  const node::State& state = *shadows_[i].state;
+  DurableSource source(image);
+  const bool at_record = state.scan_begin_is_record && state.scan_begin >= state.log_begin;
+  return wal::recover(source, wal::SegmentLayout(kSegmentSize), at_record ? state.scan_begin : state.log_begin,
+                      at_record ? wal::Scanner::Start::kRecord : wal::Scanner::Start::kPage, {kSystem, {}});
+}
+
+void Checkers::look_at_damage(std::size_t i, Random& random) {
+  const Shadow& s = shadows_[i];
+  const Lsn begin = std::max(s.state->log_begin, s.state->scan_begin);
+  if (s.survives - begin < ByteCount{2 * kSectorBytes}) return;
+  const auto durable = replicas_[i]->disk.durable();
+  std::vector<std::byte> image(durable.begin(), durable.end());
+  const auto somewhere = [&] { return begin + ByteCount{random.below((s.survives - begin).value)}; };
+  const auto index = [](Lsn at) { return static_cast<std::size_t>((at - kOrigin).value); };
+  Lsn at = somewhere();
+  std::size_t bytes = 1;
+  if (random.chance(0.5)) {
+    common_.counts.note(Fault::kBitRot);
+    image[index(at)] ^= static_cast<std::byte>(1u << random.below(8));
+  } else {  // A sector that was written here belongs there.
+    common_.counts.note(Fault::kMisdirectedWrite);
+    bytes = kSectorBytes;
+    at = align_down(at, bytes);
+    std::copy_n(durable.begin() + static_cast<std::ptrdiff_t>(index(align_down(somewhere(), bytes))), bytes,
+                image.begin() + static_cast<std::ptrdiff_t>(index(at)));
+  }
+  Lsn first = s.survives;  // The first damaged byte that the log relies on.
+  for (Lsn each = std::max(at, begin); each < std::min(at + ByteCount{bytes}, s.survives); each = each + ByteCount{1})
+    if (first == s.survives && image[index(each)] != durable[index(each)] && postgres_.is_covered(each, begin))
+      first = each;
+  const Lsn found = recover(i, image).durable_end;
+  if (!check(Check::kDamageNoticed, first == s.survives || found <= first))
+    common_.trace.fail("{} would be recovered to {} although its log is damaged at {}", replicas_[i]->member.name,
+                       to_string(found), to_string(first));
+}
+
 void Checkers::look_closely() {
   for (std::size_t i = 0; i < shadows_.size(); ++i) {
     const Shadow& s = shadows_[i];
     const auto image = replicas_[i]->disk.durable();
-    DurableSource source(image);
-    const bool at_record = s.state->scan_begin_is_record && s.state->scan_begin >= s.state->log_begin;
-    const auto found =
-        wal::recover(source, wal::SegmentLayout(kSegmentSize), at_record ? s.state->scan_begin : s.state->log_begin,
-                     at_record ? wal::Scanner::Start::kRecord : wal::Scanner::Start::kPage, {kSystem, {}});
+    const wal::Recovered found = recover(i, image);
     if (!check(Check::kRecovery, found.durable_end == s.survives))
       common_.trace.fail("after a power cut {} would hold {} ({}), but {} equal the server's WAL",
                          replicas_[i]->member.name, to_string(found.durable_end), wal::to_string(found.stopped_by),
@@ -184,6 +218,10 @@ void Checkers::on_ack(std::size_t i, const protocol::FrameHeader& header, const 
   if (!check(Check::kAckReceived, ack.received_end <= compared || (ack.received_end <= postgres_.flushed_end() &&
                                                                    equal_in_ring(i, {compared, ack.received_end}))))
     common_.trace.fail("{} acknowledges {} as received, but holds other bytes", name, to_string(ack.received_end));
+  const Lsn free_from = align_down(std::max(s.equal_end, s.state->log_begin), 4096);
+  if (!check(Check::kWindowFits, ack.window_end <= free_from + ByteCount{kRingBytes}))
+    common_.trace.fail("{} welcomes bytes to {}, but has written only to {}", name, to_string(ack.window_end),
+                       to_string(s.equal_end));
   s.received = ack.received_end;
   s.ring_compared = std::max(s.ring_compared, ack.received_end);
   if (!replicas_[i]->setup.log_only &&

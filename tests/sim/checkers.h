@@ -25,7 +25,9 @@ class Checkers {
   Checkers(Common common, Postgres& postgres, PrimaryHost& primary,
            std::vector<std::unique_ptr<ReplicaHost>>& replicas);
 
-  void look();          // At this instant.
+  void look();  // At this instant.
+  // A copy of a replica's durable log in which one bit, or one sector, is another: recovery finds it.
+  void look_at_damage(std::size_t replica, Random& random);
   void look_closely();  // Recovers each replica's durable log as after a power cut, and compares every byte.
   void stop_claiming_fed() { promoted_ = true; }  // From now on what is durable may be fed.
 
@@ -70,6 +72,7 @@ class Checkers {
   }
   Lsn first_difference(std::span<const std::byte> image, LsnRange range) const;
   bool equal_in_ring(std::size_t i, LsnRange range) const;
+  wal::Recovered recover(std::size_t i, std::span<const std::byte> image) const;
   bool held(ack::Level level, Lsn end) const;
   bool is_promotable(std::uint32_t set) const;
   Lsn least_held(bool received) const;  // By the worst of the sets that may be promoted from.

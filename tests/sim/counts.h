@@ -29,6 +29,10 @@ enum class Fault : std::uint8_t {
   kEmptyDirectory,
   kTornWrite,
   kLostWrite,
+  kTrap,
+  kShortWrite,
+  kBitRot,
+  kMisdirectedWrite,
   kSlowDisk,
   kWriteError,
   kNoSpace,
@@ -72,6 +76,10 @@ inline constexpr std::array kFaultNames{"loss",
                                         "empty_directory",
                                         "torn_write",
                                         "lost_write",
+                                        "trap",
+                                        "short_write",
+                                        "bit_rot",
+                                        "misdirected_write",
                                         "slow_disk",
                                         "write_error",
                                         "no_space",
@@ -108,16 +116,20 @@ enum class Check : std::uint8_t {
   kCommitsSurvive,  // Promise 9, at every instant.
   kCommitCovered,   // Promise 9, at each commit.
   kMonotone,
-  kOnlyAuthentic,  // Promises 4 and 6: frames that are not what their sender sent, or of a past epoch, one by one.
-  kWriteHarmless,  // A write under way cannot damage what is durable.
-  kRecovery,       // What recovery finds is what survives.
-  kCaughtUp,       // After healing.
-  kPromotion,      // Promise 9, at the end: the promoted log has every commit.
+  kOnlyAuthentic,   // Promises 4 and 6: frames that are not what their sender sent, or of a past epoch, one by one.
+  kWriteHarmless,   // A write under way cannot damage what is durable.
+  kWindowFits,      // What is welcome finds its place in memory.
+  kDamageNoticed,   // Of a log that is opened.
+  kRepairsBounded,  // At most twice what was lost is sent again.
+  kRecovery,        // What recovery finds is what survives.
+  kCaughtUp,        // After healing.
+  kPromotion,       // Promise 9, at the end: the promoted log has every commit.
 };
 inline constexpr std::array kCheckNames{
     "ack_received",  "ack_durable",    "ack_applied",    "ack_remembered",  "report_held",     "report_valid",
     "fed_confirmed", "nothing_older",  "final_equal",    "whole_log_equal", "commits_survive", "commit_covered",
-    "monotone",      "only_authentic", "write_harmless", "recovery",        "caught_up",       "promotion"};
+    "monotone",      "only_authentic", "write_harmless", "window_fits",     "damage_noticed",  "repairs_bounded",
+    "recovery",      "caught_up",      "promotion"};
 
 // What happened in a run, or in many.
 struct Counts {

@@ -66,7 +66,15 @@ void World::disturb_network() {
 // What only harsh worlds have. It draws from its own generator.
 void World::disturb_harshly() {
   if (!disturbing_) return;
-  const NodeId replica = harsh_random_.one_of(members_).id;
+  const std::size_t i = harsh_random_.below(replicas_.size());
+  for (int n = 0; n < 4; ++n) checkers_->look_at_damage(i, harsh_random_);
+  replicas_[i]->disk.in_parts = harsh_random_.chance(0.5) ? 0.1 : 0;
+  if (harsh_random_.chance(0.3))
+    replicas_[i]->disk.set_trap(harsh_random_.from_to(1, 40), [this, i, power = harsh_random_.chance(0.5)] {
+      power ? replicas_[i]->lose_power() : replicas_[i]->crash();
+      if (disturbing_) revive(i, milliseconds(150));
+    });
+  const NodeId replica = members_[i].id;
   Link& link = network_.link(kPrimaryId, replica);
   if (harsh_random_.chance(0.5))
     link.bytes_per_second = harsh_random_.from_to(500'000, 20'000'000);
@@ -256,6 +264,10 @@ void World::disturb_server() {
 
 void World::stop_disturbing() {
   disturbing_ = false;
+  for (auto& host : replicas_) {
+    host->disk.set_trap(0, nullptr);
+    host->disk.in_parts = 0;
+  }
   trace.note("seed", "disturbs no more");
 }
 

@@ -14,7 +14,8 @@ struct Field {
   std::size_t at, bytes;
 };
 constexpr std::size_t kKindAt = 3, kStreamAt = 16, kClusterAt = 8, kSourceAt = 20, kDestinationAt = 22, kSessionAt = 24,
-                      kTermAt = 48, kIncarnationAt = 52, kPositionAt = 64, kFlushedAt = 72, kConfirmedAt = 80;
+                      kTermAt = 48, kIncarnationAt = 52, kPositionAt = 64, kFlushedAt = 72, kConfirmedAt = 80,
+                      kBatchBytesAt = 120;
 constexpr std::array kFields{Field{0, 2},
                              Field{2, 1},
                              Field{kKindAt, 1},
@@ -70,6 +71,12 @@ bool is_data(const Wire& frame) {
          frame[kKindAt] == static_cast<std::byte>(protocol::FrameKind::kData);
 }
 
+std::uint64_t bytes_to_repeat(const Wire& frame, bool damaged) {
+  if (!is_data(frame)) return 0;
+  const bool sealed = load(frame, {protocol::kKeyOffset, 4}) != 0;
+  return damaged && !sealed ? load(frame, {kBatchBytesAt, 4}) : frame.size() - protocol::kDataHeaderBytes;
+}
+
 SaidSession session_of(const Wire& frame) {
   if (frame.size() < protocol::kHeaderBytes) return {};
   return {{static_cast<std::uint32_t>(load(frame, {kTermAt, 4})),
@@ -95,6 +102,8 @@ bool misdirect(Wire& frame, Random& random) {
   // A greeting opens a session: of an older epoch, to a log that knows of none, it would be valid.
   const bool hello = frame[kKindAt] == static_cast<std::byte>(protocol::FrameKind::kHello);
   if (which >= kAddresses.size() && hello) return false;
+  // A replica of another cluster refuses in its cluster's name, so that a person hears of it.
+  if (which == 0 && frame[kKindAt] == static_cast<std::byte>(protocol::FrameKind::kRefuse)) return false;
   if (which < kAddresses.size())
     store(frame, kAddresses[which], load(frame, kAddresses[which]) ^ random.from_to(16, 255));
   else

@@ -26,6 +26,9 @@ void forge_plaintext(Wire& frame, Random& random);
 void forge_sealed(Wire& frame, Random& random);
 
 bool is_data(const Wire& frame);
+// What has to be sent again if this frame is lost; if it is damaged anywhere: in plaintext its whole batch, which has
+// one digest. 0 but of data.
+std::uint64_t bytes_to_repeat(const Wire& frame, bool damaged);
 
 // As the header says; nothing of it is proven.
 struct SaidSession {

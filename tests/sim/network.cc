@@ -34,16 +34,19 @@ void Network::send(NodeId from, NodeId to, Wire bytes) {
   const Link& link = place.link;
   ++common_.counts.frames;
   remember(place, bytes);
-  if (link.cut) return;
+  if (link.cut) return note_lost(bytes);
   if (place.burst_left == 0 && link.burst > 0 && random_.chance(link.burst)) {
     place.burst_left = random_.from_to(2, 60);
     common_.counts.note(Fault::kBurst);
   }
   if (place.burst_left > 0) {
     --place.burst_left;
-    return;
+    return note_lost(bytes);
   }
-  if (random_.chance(link.loss)) return common_.counts.note(Fault::kLoss);
+  if (random_.chance(link.loss)) {
+    common_.counts.note(Fault::kLoss);
+    return note_lost(bytes);
+  }
   if (random_.chance(link.duplicate)) {
     common_.counts.note(Fault::kDuplicate);
     carry(from, to, link, bytes);
@@ -55,6 +58,7 @@ void Network::send(NodeId from, NodeId to, Wire bytes) {
   send_beside(from, to, place, bytes);
   if (link.aimed > 0 && random_.chance(link.aimed)) {
     common_.counts.note(Fault::kAimedDamage);
+    note_lost(bytes);
     damage_a_field(bytes, random_);
     return carry(from, to, link, std::move(bytes), Truth::kFalse);
   }
@@ -88,11 +92,13 @@ void Network::send_beside(NodeId from, NodeId to, Place& place, const Wire& byte
 void Network::damage(const Link& link, Wire& bytes) {
   if (random_.chance(link.corruption)) {
     common_.counts.note(Fault::kCorruption);
+    note_lost(bytes, true);
     for (std::uint64_t n = random_.from_to(1, 4); n > 0; --n)
       bytes[random_.below(bytes.size())] ^= static_cast<std::byte>(random_.from_to(1, 255));
   }
   if (random_.chance(link.truncation)) {
     common_.counts.note(Fault::kTruncation);
+    note_lost(bytes);
     bytes.resize(random_.below(bytes.size()));
   }
 }
@@ -107,12 +113,16 @@ std::optional<Duration> Network::time_to_send(Place& place, std::size_t bytes) {
 }
 
 void Network::carry(NodeId from, NodeId to, const Link& link, Wire bytes, Truth truth) {
-  if (link.frame_bytes_max > 0 && bytes.size() > link.frame_bytes_max) return common_.counts.note(Fault::kTooLong);
+  if (link.frame_bytes_max > 0 && bytes.size() > link.frame_bytes_max) {
+    common_.counts.note(Fault::kTooLong);
+    return note_lost(bytes);
+  }
   const auto sending = time_to_send(places_[{from, to}], bytes.size());
-  if (!sending) return;
+  if (!sending) return note_lost(bytes);
   Duration delay = *sending + link.delay + random_.between({0}, link.jitter);
   if (random_.chance(link.reorder)) {
     common_.counts.note(Fault::kReorder);
+    note_lost(bytes);
     delay = delay + random_.between(microseconds(100), milliseconds(5));
   }
   common_.scheduler.after(delay, [this, from, to, truth, frame = std::move(bytes)]() mutable {
@@ -121,7 +131,7 @@ void Network::carry(NodeId from, NodeId to, const Link& link, Wire bytes, Truth 
 }
 
 void Network::deliver(NodeId from, NodeId to, Wire bytes, Truth truth) {
-  if (places_[{from, to}].link.cut) return;
+  if (places_[{from, to}].link.cut) return note_lost(bytes);
   const Ends& ends = ends_[to];
   // Of an earlier session of the present epoch it may be the first to come, and count.
   const bool past = truth == Truth::kOld && session_of(bytes).epoch < ends.epoch();
@@ -196,7 +206,10 @@ void Line::send(NodeId peer, const node::OutFrame& frame) {
 }
 
 void Line::arrive(Wire bytes) {
-  if (waiting_.size() == kWaitingMax) return common_.counts.note(Fault::kFullPort);
+  if (waiting_.size() == kWaitingMax) {
+    common_.counts.note(Fault::kFullPort);
+    return network_.note_lost(bytes);
+  }
   waiting_.push_back(std::move(bytes));
 }
 

@@ -55,6 +55,10 @@ class Network {
   void overhear(NodeId from, NodeId to, Wire plaintext) { places_[{from, to}].plaintext = std::move(plaintext); }
   void heal();  // Every link is good from now on.
 
+  // Of data frames: lost, damaged, or so late that they may be taken for lost.
+  void note_lost(const Wire& bytes, bool damaged = false) { bytes_lost += bytes_to_repeat(bytes, damaged); }
+  std::uint64_t bytes_lost = 0;
+
   std::size_t frame_bytes_max = 8972;
 
  private:

@@ -44,6 +44,14 @@ Lsn Postgres::record_floor(Lsn at, Lsn log_begin) const {
   return it != records_.begin() && std::prev(it)->second >= log_begin ? std::prev(it)->first : log_begin;
 }
 
+bool Postgres::is_covered(Lsn at, Lsn log_begin) const {
+  const auto it = std::ranges::upper_bound(records_, at, {}, &std::pair<Lsn, Lsn>::first);
+  if (it == records_.end() || it->second > at || it->second < log_begin) return false;
+  const bool page_header = at.value % wal::kPageBytes < 40;
+  const bool padding = (it->first - at).value < 8;
+  return !page_header && !padding;
+}
+
 void Postgres::want_flush() {
   if (flushing_ || !running_) return;
   flushing_ = true;

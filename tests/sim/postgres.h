@@ -82,6 +82,10 @@ class Postgres {
   // The same for a log that begins at `log_begin`: what remains there of an earlier record counts with the next one.
   Lsn record_floor(Lsn at, Lsn log_begin) const;
 
+  // Whether the checksum of a record that begins in this log covers the byte: not so in page headers, between records,
+  // in the padding of one.
+  bool is_covered(Lsn at, Lsn log_begin) const;
+
   std::function<void()> at_next_commit;  // Happens once, before its flush, or when a flush ends within a record.
   std::function<void()> wake_daemon;
   std::function<void(const node::Report&)> on_reported;  // It has arrived.

@@ -149,6 +149,7 @@ void PrimaryHost::lose_connection() { postgres_.disconnect(true); }
 void PrimaryHost::crash() {
   if (!node) return;
   common_.trace.note("primary", "dies");
+  resent_before_ = bytes_resent();
   node.reset();
   ++life_;
   paused_ = false;
@@ -159,6 +160,13 @@ void PrimaryHost::crash() {
   ++life_;
   upstream.events.clear();
   upstream.connections_told = upstream.connections_seen = 0;
+}
+
+std::uint64_t PrimaryHost::bytes_resent() const {
+  std::uint64_t sum = resent_before_;
+  if (!node) return sum;
+  for (const auto& each : node->snapshot(common_.now()).primary.replicas) sum += each.bytes_resent;
+  return sum;
 }
 
 void PrimaryHost::lose_power() {

@@ -53,7 +53,8 @@ class PrimaryHost {
   void pause(bool paused);
   bool running() const { return node != nullptr; }
   bool paused() const { return paused_; }
-  void lose_connection();  // Made again soon.
+  void lose_connection();              // Made again soon.
+  std::uint64_t bytes_resent() const;  // By all its lives.
 
   Port port;
   PrimaryDisk disk;
@@ -77,6 +78,7 @@ class PrimaryHost {
   bool paused_ = false;
   std::uint64_t life_ = 0;
   std::uint32_t term_ = 0;
+  std::uint64_t resent_before_ = 0;
 };
 
 }  // namespace slipstream::sim

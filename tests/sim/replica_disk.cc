@@ -77,6 +77,14 @@ void ReplicaDisk::perform(const Op& op) {
   for (std::size_t i = 0; i < bytes.size(); i += kSectorBytes) dirty_.insert((index(op.at) + i) / kSectorBytes);
 }
 
+bool ReplicaDisk::step() {
+  if (trap_left_ == 0 || --trap_left_ > 0) return false;
+  common_.counts.note(Fault::kTrap);
+  common_.trace.note("disk", "trap");
+  std::exchange(spring_, nullptr)();
+  return true;
+}
+
 void ReplicaDisk::show(std::uint64_t token) {
   const auto it = ops_.find(token);
   if (it == ops_.end() || !it->second.keeps) return;
@@ -86,14 +94,25 @@ void ReplicaDisk::show(std::uint64_t token) {
     common_.trace.note("disk", "fails", op.id);
     return io_error();
   }
+  if (op.kind != Kind::kRead && step()) return;
   if (op.kind == Kind::kWrite) op.content.assign(op.from.begin(), op.from.end());
   op.visible = true;
-  perform(op);
+  op.partly = op.kind == Kind::kWrite && in_parts > 0 && random_.chance(in_parts);
+  if (op.partly) {
+    common_.counts.note(Fault::kShortWrite);
+    Op part{Kind::kWrite, op.id, op.at, {}, op.from.first(random_.below(op.from.size() / kSectorBytes) * kSectorBytes)};
+    if (!part.from.empty()) perform(part);
+  } else {
+    perform(op);
+  }
+  if (op.kind != Kind::kRead) (void)step();
 }
 
 void ReplicaDisk::finish(std::uint64_t token) {
   const auto it = ops_.find(token);
   if (it == ops_.end()) return;
+  const bool boundary = it->second.keeps && it->second.kind != Kind::kRead;
+  if (boundary && step()) return;
   const Op op = std::move(it->second);
   ops_.erase(it);
   common_.trace.say("disk", "{} operation {:X} done", token, op.id);
@@ -108,10 +127,12 @@ void ReplicaDisk::finish(std::uint64_t token) {
     state.sync();
     on_state_durable();
   } else if (op.kind == Kind::kWrite && op.keeps) {
+    if (op.partly) perform(op);
     std::ranges::copy(op.content, place(durable_, index(op.at)));
     for (std::size_t i = 0; i < op.content.size(); i += kSectorBytes) dirty_.erase((index(op.at) + i) / kSectorBytes);
     on_durable({op.at, op.at + ByteCount{op.content.size()}});
   }
+  if (boundary && step()) return;  // Durable, and nobody was told.
   done_.push_back(done);
   wake();
 }

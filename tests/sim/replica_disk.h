@@ -48,6 +48,10 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   double error = 0;                     // That an operation fails, which ends the process.
   Duration stall{};                     // Operations take up to this longer.
   std::function<void()> at_next_write;  // Happens once, while the next write or persist is under way.
+  // Happens once, exactly before or after the n-th step from now that a write or a rename takes: into the page cache,
+  // onto the storage, to be told of.
+  void set_trap(std::uint64_t steps, std::function<void()> spring) { trap_left_ = steps, spring_ = std::move(spring); }
+  double in_parts = 0;  // That a write is visible in part first, and whole only when it is durable.
   std::function<void()> wake;
   std::function<void()> io_error;
   std::function<void(LsnRange)> on_submit;   // A write is about to reach these positions with...
@@ -65,12 +69,14 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
     std::span<const std::byte> from{};
     std::vector<std::byte> content{};
     bool visible = false;
+    bool partly = false;
     bool keeps = true;  // False: the disk is full.
   };
   void start(Op op);
   void show(std::uint64_t token);
   void finish(std::uint64_t token);
   void perform(const Op& op);
+  bool step();  // Whether a trap sprang: then nothing is as it was.
   void reserve(Lsn end);
   std::size_t index(Lsn at) const { return static_cast<std::size_t>((at - kOrigin).value); }
   Duration some_time();
@@ -83,6 +89,8 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   std::set<std::uint64_t> dirty_;  // Sectors whose content in the cache no sync has covered.
   std::map<std::uint64_t, Op> ops_;
   std::uint64_t tokens_ = 0;
+  std::uint64_t trap_left_ = 0;
+  std::function<void()> spring_;
   std::deque<node::DiskDone> done_;
 };
 

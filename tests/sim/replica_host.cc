@@ -45,8 +45,8 @@ ReplicaHost::ReplicaHost(Common common, Random random, Network& network, ack::Me
       common_(common),
       random_(random.fork()),
       turns_(common, random.fork(), [this] { turn(); }) {
-  const auto deliver = [this](Wire bytes) {
-    if (!node) return;
+  const auto deliver = [this, &network](Wire bytes) {
+    if (!node) return network.note_lost(bytes);
     common_.trace.note(member.name, "hears", bytes.size());
     port.arrive(std::move(bytes));
     if (!paused_) turns_.wake();

@@ -19,6 +19,7 @@ World::World(std::uint64_t seed, bool shown)
   // By the seed itself, so that the worlds of the others stay what they were.
   if (seed % 8 == 0 || seed % 8 == 3 || seed % 8 == 4) make_harsh();
   if (seed % 8 == 4 || seed % 8 == 7) {
+    sealed_ = true;
     primary_->port.seal("a", true, members_);
     for (auto& host : replicas_) host->port.seal(host->member.name, false, {{kPrimaryId, "a"}});
   }
@@ -51,6 +52,8 @@ bool World::until(Duration limit, const std::function<bool()>& done) {
     if (scheduler.now() < next_close_look_) continue;
     next_close_look_ = scheduler.now() + milliseconds(250);
     checkers_->look_closely();
+    if (trace.shown())
+      trace.say("seed", "{} bytes were lost, {} sent again", network_.bytes_lost, primary_->bytes_resent());
   }
   return false;
 }
@@ -72,7 +75,9 @@ void World::run() {
     end_healed();
   else
     end_without_primary(profile.end == Profile::End::kCutOff);
-  if (!trace.failed()) checkers_->look_closely();
+  if (trace.failed()) return;
+  checkers_->look_closely();
+  look_at_repairs();
 }
 
 }  // namespace slipstream::sim

@@ -54,6 +54,7 @@ class World {
 
   // Ends (ending.cc).
   void stop_disturbing();
+  void look_at_repairs();
   void end_healed();
   void make_anew_whose_wal_is_gone();
   void end_without_primary(bool cut_off);
@@ -74,6 +75,7 @@ class World {
   std::unique_ptr<Checkers> checkers_;
   std::string policy_;
   bool disturbing_ = true;
+  bool sealed_ = false;
   std::uint64_t logs_made_ = 0;
   Instant next_close_look_{};
 };
