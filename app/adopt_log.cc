@@ -9,6 +9,7 @@
 
 #include "app/commands.h"
 #include "app/config.h"
+#include "app/log_order.h"
 #include "app/promotion.h"
 #include "wal/io/ledger_files.h"
 #include "wal/io/splice.h"

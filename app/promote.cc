@@ -11,6 +11,7 @@
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/control.h"
+#include "app/log_order.h"
 #include "app/promotion.h"
 #include "app/replica_directory.h"
 #include "app/status.h"
@@ -28,8 +29,10 @@ std::expected<Config, Error> replica_config(const std::string& path) {
 }
 
 // Through the daemon, or in its directory when it is stopped.
-std::expected<Json, Error> fence(const Config& config, const FenceArguments& arguments, bool daemon_only) {
+std::expected<Json, Error> fence(const Config& config, const FenceArguments& arguments, bool daemon_only,
+                                 std::span<const LsnRange> also = {}) {
   Json request{{"command", "fence"}, {"candidate", arguments.candidate}, {"supersede", arguments.supersede}};
+  request["also"] = ranges_json(also);
   if (arguments.term) request["term"] = *arguments.term;
   auto answer = control_call(config.runtime.control_socket, request, std::chrono::seconds(60));
   if (answer || answer.error().code != ExitCode::kUnreachable || daemon_only) return answer;
@@ -90,7 +93,7 @@ std::expected<Json, Error> promote(const PromoteArguments& arguments) {
   // Fence first: only what is held after the promise is compared (P2).
   FenceArguments own{arguments.config, config->name, arguments.term, arguments.supersede, ""};
   if (!own.term && !others->empty()) own.term = others->front().promise.epoch.term;
-  const auto fenced = fence(*config, own, true);
+  const auto fenced = fence(*config, own, true, compared_ranges(*others));
   if (!fenced) return std::unexpected(fenced.error());
   const auto evidence = parse_evidence(*fenced, "the daemon's answer");
   if (!evidence) return std::unexpected(evidence.error());

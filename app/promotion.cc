@@ -5,11 +5,10 @@
 
 #include <algorithm>
 #include <fstream>
-#include <map>
 #include <optional>
-#include <tuple>
 
 #include "ack/quorum.h"
+#include "app/log_order.h"
 
 namespace slipstream::app {
 namespace {
@@ -40,6 +39,21 @@ const node::PolicyRecord& latest_policy(const node::Evidence& own, std::span<con
   return *latest;
 }
 
+// A version stands for one content (Q4).
+std::optional<Error> check_one_policy(const node::Evidence& own, std::span<const node::Evidence> others) {
+  const node::PolicyRecord& latest = latest_policy(own, others);
+  const auto contradicts = [&](const node::Evidence& e) {
+    return e.policy.version == latest.version && e.policy != latest;
+  };
+  const auto other = std::ranges::find_if(others, contradicts);
+  if (!contradicts(own) && other == others.end()) return std::nullopt;
+  return refused(fmt::format("{} and another member hold different policies under version {}: \"{}\", and \"{}\"",
+                             contradicts(own) ? own.name : other->name, latest.version,
+                             contradicts(own) ? own.policy.text : other->policy.text, latest.text),
+                 "find out which was in force (slipstream position -c FILE, on each), and give only evidence that "
+                 "agrees; or --accept-loss, which may lose acknowledged commits");
+}
+
 // Of all who know the latest policy; an older version's may have been closed or dropped since.
 node::Marks latest_marks(const node::Evidence& own, std::span<const node::Evidence> others) {
   const std::uint64_t version = latest_policy(own, others).version;
@@ -61,6 +75,8 @@ std::string meaning(const LsnRange& mark, Lsn end) {
       node::describe_mark(missing), mark.end == node::kOpenEnd ? "when the primary was last heard of" : "then");
 }
 
+void add_sentence(std::string& text, const std::string& more) { text += (text.empty() ? "" : "; ") + more; }
+
 bool has_standby(const node::Evidence& member) { return !member.log_only && member.standby_ready; }
 
 // What to do when `best` is better than `own` (P4).
@@ -73,31 +89,54 @@ std::string remedy_for_better(const node::Evidence& own, const node::Evidence& b
   return fmt::format("promote {} instead", best.name) + (has_standby(own) ? "; or " + adopt : "");
 }
 
-}  // namespace
-
-Epoch label_at(const node::Evidence& evidence, Lsn at) {
-  Epoch label;
-  for (const node::EpochEntry& entry : evidence.epoch_map)
-    if (entry.begin <= at) label = std::max(label, entry.epoch);
-  return at < evidence.counted_end ? std::max(label, evidence.held_epoch) : label;
-}
-
-std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidence& b) {
-  std::map<std::pair<std::uint64_t, std::uint64_t>, Digest128> known;
-  for (const wal::BlockDigest& block : a.blocks) known[{block.range.begin.value, block.range.end.value}] = block.digest;
-  std::optional<Lsn> first;
-  for (const wal::BlockDigest& block : b.blocks) {
-    const auto it = known.find({block.range.begin.value, block.range.end.value});
-    if (it != known.end() && it->second != block.digest)
-      first = std::min(first.value_or(block.range.begin), block.range.begin);
+// (P4)
+std::optional<Error> check_is_best(const node::Evidence& own, std::span<const node::Evidence> others,
+                                   const PromotionOptions& options, PromotionPlan& plan) {
+  const node::Evidence* best = &own;
+  for (const node::Evidence& other : others) {
+    const LogOrder order = order_of(own, other);
+    if (order.better == LogOrder::Better::kSecond && (best == &own || better_log(other, *best))) best = &other;
+    if (order.better != LogOrder::Better::kNeither) continue;
+    if (!options.accept_loss)
+      return refused(order.why_neither,
+                     fmt::format("find out which log is right (slipstream verify, pg_waldump), and promote with the "
+                                 "evidence of members that agree with it; or --accept-loss, which promotes {} as it is",
+                                 own.name));
+    add_sentence(plan.may_be_missing, order.why_neither);
   }
-  return first;
+  if (best == &own) return std::nullopt;
+  return refused(fmt::format("{} holds the better log (durable to {}, here {})", best->name,
+                             to_string(best->durable_end), to_string(own.durable_end)),
+                 remedy_for_better(own, *best));
 }
+
+}  // namespace
 
 Json members_json(const std::vector<node::MemberRecord>& members) {
   Json out = Json::array();
   for (const auto& member : members)
     out.push_back({{"name", member.name}, {"number", member.id.value}, {"log_id", to_string(member.log_id.value)}});
+  return out;
+}
+
+Json ranges_json(std::span<const LsnRange> ranges) {
+  Json out = Json::array();
+  for (const LsnRange& range : ranges) out.push_back({to_string(range.begin), to_string(range.end)});
+  return out;
+}
+
+std::expected<std::vector<LsnRange>, Error> parse_ranges(const Json& json) {
+  std::vector<LsnRange> out;
+  const auto lsn = [](const Json& each, std::size_t i) {
+    return each.is_array() && each.size() == 2 && each[i].is_string() ? parse_lsn(each[i].get<std::string>())
+                                                                      : std::nullopt;
+  };
+  for (const Json& each : json) {
+    const auto begin = lsn(each, 0), end = lsn(each, 1);
+    if (!begin || !end || *end < *begin)
+      return std::unexpected(Error{ExitCode::kUsage, "not a list of ranges", "", "two positions each, in order"});
+    out.push_back({*begin, *end});
+  }
   return out;
 }
 
@@ -227,14 +266,6 @@ std::expected<node::Evidence, Error> read_evidence(const std::string& file) {
   return parse_evidence(Json::parse(in, nullptr, false), file);
 }
 
-bool better_log(const node::Evidence& a, const node::Evidence& b) {
-  if (const auto difference = first_difference(a, b)) {
-    const Epoch of_a = label_at(a, *difference), of_b = label_at(b, *difference);
-    if (of_a != of_b) return of_a > of_b;
-  }
-  return a.durable_end > b.durable_end;
-}
-
 std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, std::span<const node::Evidence> others,
                                                    const PromotionOptions& options) {
   PromotionPlan plan{own.promise.epoch.term, own.durable_end, {own.name}, {}, {}, {}, ""};
@@ -246,6 +277,7 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
     plan.present.push_back(other.name);
   }
 
+  if (auto problem = check_one_policy(own, others); problem && !options.accept_loss) return std::unexpected(*problem);
   const node::PolicyRecord& record = latest_policy(own, others);
   std::vector<ack::Member> members;
   std::vector<NodeId> present;
@@ -291,20 +323,13 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
                     present.size(), members.size()),
         fmt::format("bring evidence of {}; or --sole-survivor, if you are sure that none of them is promoted",
                     fmt::join(plan.missing, ", "))));
-  const node::Evidence* best = &own;
-  for (const node::Evidence& other : others)
-    if (better_log(other, *best)) best = &other;
-  if (best != &own)
-    return std::unexpected(refused(fmt::format("{} holds the better log (durable to {}, here {})", best->name,
-                                               to_string(best->durable_end), to_string(own.durable_end)),
-                                   remedy_for_better(own, *best)));
+  if (auto problem = check_is_best(own, others, options, plan)) return std::unexpected(*problem);
   if (!has_standby(own))
     return std::unexpected(refused(fmt::format("{} has no standby that can start from its log", own.name),
                                    "promote a member that has one: fence all for it (--supersede), and let it adopt "
                                    "this log first (slipstream adopt-log -c FILE --from DIR)"));
   plan.not_held = node::marks_beyond(latest_marks(own, others), plan.end);
-  for (const LsnRange& mark : plan.not_held)
-    plan.may_be_missing += (plan.may_be_missing.empty() ? "" : "; ") + meaning(mark, plan.end);
+  for (const LsnRange& mark : plan.not_held) add_sentence(plan.may_be_missing, meaning(mark, plan.end));
   return plan;
 }
 

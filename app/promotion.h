@@ -20,6 +20,9 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
 Json members_json(const std::vector<node::MemberRecord>& members);
 std::expected<std::vector<node::MemberRecord>, Error> parse_members(const Json& json);  // As members_json() made it.
 
+Json ranges_json(std::span<const LsnRange> ranges);
+std::expected<std::vector<LsnRange>, Error> parse_ranges(const Json& json);  // As ranges_json() made it.
+
 // [{"from": "0/3000000", "to": null}]: a mark without an end is open.
 Json marks_json(const node::Marks& marks);
 
@@ -46,14 +49,5 @@ struct PromotionPlan {
 // (kRefused) name the member that is better, the evidence that is missing, or the other candidate.
 std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, std::span<const node::Evidence> others,
                                                    const PromotionOptions& options);
-
-// The first range of which both hold a digest and these differ, as its begin.
-std::optional<Lsn> first_difference(const node::Evidence& a, const node::Evidence& b);
-// Under which epoch the byte at `at` is held: held_epoch below counted_end, the tail's own beyond it (E5).
-Epoch label_at(const node::Evidence& evidence, Lsn at);
-
-// Whether log `a` is better than log `b` (P4): the longer if one is a prefix of the other, else the later label at the
-// first difference, then the longer.
-bool better_log(const node::Evidence& a, const node::Evidence& b);
 
 }  // namespace slipstream::app

@@ -153,7 +153,9 @@ class ReplicaControl {
     for (int i = 0; i < 3000; ++i) {
       if (mailbox_.call([&] { return node_.fenced(); })) {
         node::Evidence evidence = mailbox_.call([&] { return node_.evidence(); });
-        add_blocks(evidence, directory_.wal(), directory_.state.segment_size);
+        const auto also = parse_ranges(request.value("also", Json::array()));
+        if (!also) return std::unexpected(also.error());
+        add_blocks(evidence, directory_.wal(), directory_.state.segment_size, *also);
         return evidence_json(evidence);
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(10));

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <system_error>
 
+#include "app/log_order.h"
 #include "app/memory.h"
 #include "dataplane/idle.h"
 
@@ -154,7 +156,8 @@ void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> rin
   (void)source.read(begin, block.first((end - begin).value));
 }
 
-void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size) {
+void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size,
+                std::span<const LsnRange> also) {
   constexpr std::uint64_t kBelowFinal = 256 * wal::kBlockBytes;
   const wal::SegmentLayout layout(segment_size);
   wal::io::FileSegmentSource source(wal, layout, history_in(wal, evidence.timeline));
@@ -162,6 +165,8 @@ void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, Byte
   const Lsn begin = std::max(evidence.log_begin, Lsn{block > kBelowFinal ? block - kBelowFinal : 0});
   if (begin < evidence.durable_end)
     evidence.blocks = wal::io::digest_blocks(source, layout, {begin, evidence.durable_end});
+  for (const LsnRange& range : missing_ranges(evidence, also))
+    std::ranges::copy(wal::io::digest_blocks(source, layout, range), std::back_inserter(evidence.blocks));
 }
 
 std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path& path, const std::string& name,

@@ -49,8 +49,9 @@ wal::io::FileSegmentSource source_of(const ReplicaDirectory& directory);
 // The 4 KiB block that holds `end`, from disk, zeros from `end` on, into its place in the ring.
 void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring);
 
-// Evidence with the digests that a promotion compares.
-void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size);
+// Evidence with the digests that a promotion compares, and those of `also` that lie within the log.
+void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size,
+                std::span<const LsnRange> also = {});
 
 // What a stopped replica holds; with a fence first, made durable, when `candidate` is not empty. `name` as in the
 // configuration; empty: as its member list names it.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/log_order.h"
 #include "app/promotion.h"
 #include "wal/wal_writer.h"
 

@@ -1,3 +1,4 @@
+#include "app/log_order.h"
 #include "app/promotion.h"
 
 #include <gtest/gtest.h>

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "app/log_order.h"
 #include "app/promotion.h"
 #include "base/check.h"
 

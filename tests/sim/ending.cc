@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ack/quorum.h"
+#include "app/log_order.h"
 #include "app/promotion.h"
 #include "tests/sim/world.h"
 
@@ -96,6 +97,18 @@ void World::make_anew_whose_wal_is_gone() {
   }
 }
 
+// With digests of what the others hold too, as the candidate's daemon adds them.
+std::vector<node::Evidence> World::evidence_of(const std::vector<std::size_t>& members) const {
+  std::vector<node::Evidence> out;
+  for (const std::size_t i : members) out.push_back(evidence_of(i));
+  const auto compared = app::compared_ranges(out);
+  for (std::size_t k = 0; k < members.size(); ++k)
+    for (const LsnRange& range : app::missing_ranges(out[k], compared))
+      out[k].blocks.push_back({range, xxh3_128(replicas_[members[k]]->disk.visible().subspan(
+                                          (range.begin - kOrigin).value, range.size().value))});
+  return out;
+}
+
 node::Evidence World::evidence_of(std::size_t replica) const {
   ReplicaHost& host = *replicas_[replica];
   node::Evidence evidence = host.node->evidence();
@@ -177,19 +190,14 @@ void World::promote(std::vector<std::size_t> members) {
   for (const std::size_t i : members) term = std::max(term, replicas_[i]->node->evidence().promise.epoch.term + 1);
   std::size_t candidate = random_.one_of(members);
   if (!fence(members, candidate, term, false)) return;
-  std::vector<node::Evidence> evidence;
-  const auto gather = [&] {
-    evidence.clear();
-    for (const std::size_t i : members) evidence.push_back(evidence_of(i));
-  };
-  gather();
+  std::vector<node::Evidence> evidence = evidence_of(members);
   std::size_t best = 0;
   for (std::size_t i = 1; i < members.size(); ++i)
     if (app::better_log(evidence[i], evidence[best])) best = i;
   if (members[best] != candidate) {
     candidate = members[best];
     if (!fence(members, candidate, ++term, true)) return;
-    gather();
+    evidence = evidence_of(members);
   }
   const node::Evidence own = evidence[best];
   evidence.erase(evidence.begin() + static_cast<std::ptrdiff_t>(best));

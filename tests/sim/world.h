@@ -62,6 +62,7 @@ class World {
   std::string what_is_missing() const;
   bool fence(const std::vector<std::size_t>& members, std::size_t candidate, std::uint32_t term, bool supersede);
   node::Evidence evidence_of(std::size_t replica) const;
+  std::vector<node::Evidence> evidence_of(const std::vector<std::size_t>& members) const;
   bool is_recovery_set(const std::vector<std::size_t>& members) const;
   void promote(std::vector<std::size_t> members);
 
