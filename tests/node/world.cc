@@ -15,6 +15,7 @@ void Network::send(NodeId from, NodeId to, Wire bytes) {
   if (seen) seen(from, to, frame);
   if (drop && drop(from, to, frame)) return;
   if (carried) carried(from, to, bytes);
+  if (detain && detain(from, to, bytes)) return;
   queues_[to].push_back(std::move(bytes));
 }
 
@@ -148,8 +149,8 @@ bool FakeStandby::next_event(StandbyEvent& event) {
 // ---- Replica
 
 struct ReplicaHost::Memory {
-  alignas(4096) std::array<std::byte, kRingBytes> ring{};
-  std::array<std::byte, 256 * 1024> compare{};
+  alignas(4096) std::array<std::byte, kRingBytes> ring;
+  std::array<std::byte, 256 * 1024> compare;
 };
 
 State first_replica_state(const ack::Member& member, bool log_only) {
@@ -193,7 +194,7 @@ void ReplicaHost::start(Instant now) {
   const auto recovered = wal::recover(
       source, wal::SegmentLayout(state.segment_size), state.scan_begin,
       state.scan_begin_is_record ? wal::Scanner::Start::kRecord : wal::Scanner::Start::kPage, {state.system, {}});
-  memory_ = std::make_shared<Memory>();
+  memory_ = std::make_shared_for_overwrite<Memory>();
   const Lsn block = align_down(recovered.durable_end, 4096);
   const auto filled = static_cast<std::size_t>((recovered.durable_end - block).value);
   source.read(block, std::span(memory_->ring).subspan(block.value & (kRingBytes - 1), filled));
@@ -236,7 +237,8 @@ void World::start_primary() {
   options.name = "a";
   options.replicas = members;
   options.policy = policy;
-  primary = std::make_unique<PrimaryNode>(options, primary_state(), ring_, catch_up_, now);
+  primary = std::make_unique<PrimaryNode>(options, primary_state(), std::span(ring_.get(), kRingBytes),
+                                          std::span(catch_up_.get(), kCatchUpBytes), now);
 }
 
 void World::connect() {
@@ -276,10 +278,20 @@ void World::flush() {
   upstream.events.push_back(UpstreamFlushed{wal.end()});
 }
 
-void World::turn() {
+bool World::turn() {
   now = now + microseconds(100);
-  if (primary) step(*primary, primary_port, primary_disk, upstream, now);
-  for (auto& host : replicas) host->step_once(now);
+  bool worked = primary && step(*primary, primary_port, primary_disk, upstream, now);
+  for (auto& host : replicas) worked |= host->step_once(now);
+  return worked;
+}
+
+void World::jump() {
+  if (turn()) return;
+  Instant next = now + milliseconds(100);
+  if (primary) next = std::min(next, primary->deadline());
+  for (auto& host : replicas)
+    if (host->node) next = std::min(next, host->node->deadline());
+  now = std::max(now, Instant{next.ns - microseconds(100).ns});
 }
 
 void World::run(Duration duration) {

@@ -33,6 +33,8 @@ class Network {
   std::function<void(NodeId from, NodeId to, const protocol::Frame&)> seen;
 
   std::function<void(NodeId from, NodeId to, const Wire&)> carried;  // What was not dropped.
+  // What was not dropped either, taken out of the queue: true; it may be injected later, or twice.
+  std::function<bool(NodeId from, NodeId to, const Wire&)> detain;
 
   void send(NodeId from, NodeId to, Wire bytes);
   void inject(NodeId to, Wire bytes) { queues_[to].push_back(std::move(bytes)); }
@@ -163,7 +165,9 @@ class World {
     primary_disk.crash();
     primary.reset();
   }
-  void turn();  // One step of everything, 100 us later.
+  bool turn();  // One step of everything, 100 us later. Whether anything was done.
+  // As turn(), and where nothing was done time goes on at once to the next deadline, 100 ms at most.
+  void jump();
   void run(Duration duration);
   // Turns until `done`, at most for `limit`. Whether it came to pass.
   bool until(const std::function<bool()>& done, Duration limit = seconds(2));
@@ -192,8 +196,9 @@ class World {
   Identity identity = kIdentity;
 
  private:
-  std::vector<std::byte> ring_ = std::vector<std::byte>(kRingBytes);
-  std::vector<std::byte> catch_up_ = std::vector<std::byte>(4u << 20);
+  static constexpr std::size_t kCatchUpBytes = 4u << 20;
+  std::unique_ptr<std::byte[]> ring_ = std::make_unique_for_overwrite<std::byte[]>(kRingBytes);
+  std::unique_ptr<std::byte[]> catch_up_ = std::make_unique_for_overwrite<std::byte[]>(kCatchUpBytes);
   PrimaryView last_view_;
 };
 
