@@ -38,6 +38,7 @@ Json replica_json(const node::ReplicaView& replica) {
           {"sent_end", to_string(replica.sent_end)},
           {"last_heard_us", to_us(replica.last_heard)},
           {"round_trip_us", to_us(replica.round_trip)},
+          {"frame_bytes", replica.frame_bytes},
           {"frames_sent", replica.frames_sent},
           {"bytes_sent", replica.bytes_sent},
           {"bytes_resent", replica.bytes_resent},

@@ -16,6 +16,7 @@ constexpr Duration kRefusedRetry = seconds(2);
 constexpr Duration kUnreachable = milliseconds(1000);
 constexpr Duration kFeedbackKept = seconds(60);  // A walsender's patience with a silent standby.
 constexpr std::uint32_t kHistoryPiece = 1024;
+constexpr std::array<std::byte, protocol::kFrameBytesMax> kPadding{};
 
 }  // namespace
 
@@ -95,6 +96,8 @@ Verdict Peer::on_frame(const protocol::Frame& frame, Instant now) {
     verdict = on_digests(*digests, now);
   else if (const auto* acked = std::get_if<protocol::Ack>(&frame.body))
     verdict = on_ack(*acked, now);
+  else if (const auto* passed = std::get_if<protocol::PathReply>(&frame.body); passed && state_ == State::kActive)
+    path_.on_reply(*passed, now), verdict = Verdict::kAccepted;
   if (verdict == Verdict::kAccepted || verdict == Verdict::kDuplicate) {
     last_heard_ = now;
     heard_ = true;
@@ -238,6 +241,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
     state_ = State::kActive;
     sender_.emplace(welcome_.durable_end, acked.window_end, facts_.heartbeat, now);
     sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
+    path_ = protocol::PathMtu(now);
     read_cursor_ = welcome_.durable_end;
     last_record_.emplace(wal::SegmentLayout(facts_.segment_size), facts_.system, welcome_.durable_end);
     mark_targets();
@@ -257,7 +261,12 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
   look_at_progress();
   if (!policy_told_) on_policy_changed(now);
   slots_.release_below(sender_->received_end());
+  look_for_black_hole(now);
   return Verdict::kAccepted;
+}
+
+void Peer::look_for_black_hole(Instant now) {
+  if (path_.probed() && sender_->stalls_since(path_.changed())) path_.on_black_hole(now);
 }
 
 // Whoever holds the last record that ends at or below what was valid holds all that was acknowledged: PostgreSQL
@@ -321,7 +330,7 @@ void Peer::on_deadline(Instant now) {
 
 Instant Peer::deadline() const {
   if (!facts_.running || facts_.superseded) return kNever;
-  return sender_ ? std::min(retry_at_, sender_->deadline()) : retry_at_;
+  return sender_ ? std::min({retry_at_, sender_->deadline(), path_.deadline()}) : retry_at_;
 }
 
 bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
@@ -335,7 +344,8 @@ bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
   if (state_ != State::kActive) return false;
   sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
   offer_batches();
-  if (next_data(frame_bytes_max, out, now)) return true;
+  path_.on_port(frame_bytes_max);
+  if (next_path_probe(out, now) || next_data(path_.frame_bytes(), out, now)) return true;
   if (!sender_->probe_due(now)) return false;
   out.head_bytes = protocol::encode(header(now), protocol::Probe{sender_->sent_end(), true}, out.head);
   sender_->on_probe_sent(now);
@@ -358,8 +368,16 @@ void Peer::offer_batches() {
   }
 }
 
-bool Peer::next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
-  const auto piece = sender_->peek_piece(frame_bytes_max - protocol::kDataHeaderBytes, now);
+bool Peer::next_path_probe(OutFrame& out, Instant now) {
+  const auto probe = path_.next_probe(sender_->round_trip().probe_timeout(), now);
+  if (!probe) return false;
+  out.head_bytes = protocol::encode_path_probe_head(header(now), *probe, out.head);
+  out.payload = std::span(kPadding).first(probe->frame_bytes - out.head_bytes);
+  return true;
+}
+
+bool Peer::next_data(std::size_t frame_bytes, OutFrame& out, Instant now) {
+  const auto piece = sender_->peek_piece(frame_bytes - protocol::kDataHeaderBytes, now);
   if (!piece) return false;
   const auto bytes = log_.holds(piece->range) ? log_.memory(piece->range) : slots_.bytes_of(piece->range);
   if (bytes.empty()) {  // Displaced from memory meanwhile: read its batch again.
@@ -465,6 +483,7 @@ void Peer::fill(ReplicaView& view, Instant now) const {
   if (!sender_) return;
   view.sent_end = sender_->sent_end();
   view.round_trip = sender_->round_trip().smoothed();
+  view.frame_bytes = path_.frame_bytes();
   view.frames_sent += sender_->counters().frames_sent, view.bytes_sent += sender_->counters().bytes_sent,
       view.bytes_resent += sender_->counters().bytes_resent;
 }

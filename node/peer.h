@@ -20,6 +20,7 @@
 #include "node/ship_log.h"
 #include "node/snapshot.h"
 #include "protocol/frame.h"
+#include "protocol/path_mtu.h"
 #include "protocol/sender.h"
 
 namespace slipstream::node {
@@ -115,11 +116,13 @@ class Peer {
   protocol::Verdict on_ack(const protocol::Ack& ack, Instant now);
   protocol::Verdict on_refuse(const protocol::FrameHeader& from, const protocol::Refuse& refuse, Instant now);
   void offer_batches();
-  bool next_data(std::size_t frame_bytes_max, OutFrame& out, Instant now);
+  bool next_path_probe(OutFrame& out, Instant now);
+  bool next_data(std::size_t frame_bytes, OutFrame& out, Instant now);
   void mark_targets();
   void look_for_last_record(LsnRange offered, std::span<const std::byte> bytes);
   void take_last_record();
   void look_at_progress();
+  void look_for_black_hole(Instant now);
 
   ack::Member member_;
   const PrimaryFacts& facts_;
@@ -153,6 +156,7 @@ class Peer {
 
   // Session.
   std::optional<protocol::Sender> sender_;
+  protocol::PathMtu path_{Instant{}};
   CatchUp catch_up_;
   Lsn read_cursor_{};  // Catch-up: files were asked for up to here.
   bool streaming_ =

@@ -124,6 +124,7 @@ struct ReplicaNode::Impl {
     digests.stop();
     phase = Phase::kNone;
     welcome_wanted = ack_wanted = false;
+    path_reply.reset();
     confirmed_told = {};
   }
 
@@ -250,6 +251,10 @@ struct ReplicaNode::Impl {
       on_news(h);
       return Verdict::kAccepted;
     }
+    if (const auto* path = std::get_if<protocol::PathProbe>(&frame.body)) {
+      path_reply = protocol::PathReply{path->number, path->frame_bytes};
+      return Verdict::kAccepted;
+    }
     return Verdict::kUnexpected;
   }
 
@@ -357,6 +362,7 @@ struct ReplicaNode::Impl {
   StateKeeper::Ticket promise_ticket = 0, adopt_ticket = 0, policy_ticket = 0, standby_ticket = 0, fence_ticket = 0,
                       settle_ticket = 0, promotion_ticket = 0;
 
+  std::optional<protocol::PathReply> path_reply;
   std::optional<protocol::Refuse> refusal;
   protocol::FrameHeader refusal_header;
   Instant refuse_after{};

@@ -111,7 +111,12 @@ bool ReplicaNode::next_frame(NodeId peer, std::size_t, OutFrame& out, Instant no
     out.head_bytes = protocol::encode(n.header(now), *reply, out.head);
     return true;
   }
-  return n.phase == Impl::Phase::kActive && n.next_ack(out, now);
+  if (n.phase != Impl::Phase::kActive) return false;
+  if (n.next_ack(out, now)) return true;
+  if (!n.path_reply) return false;
+  out.head_bytes = protocol::encode(n.header(now), *n.path_reply, out.head);
+  n.path_reply.reset();
+  return true;
 }
 
 std::optional<WriteOp> ReplicaNode::next_write(Instant now) { return impl_->log.next_write(now); }

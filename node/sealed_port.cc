@@ -1,6 +1,7 @@
 #include "node/sealed_port.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <utility>
 
@@ -18,6 +19,14 @@ constexpr Duration kAway = seconds(5);  // Without an answer: no member of the g
 constexpr int kReceiveTries = 4;        // When all frames of a burst were for us, or refused.
 
 bool is_groups(FrameKind kind) { return kind == FrameKind::kGroupKey || kind == FrameKind::kGroupKeyHeld; }
+constexpr std::array<std::byte, protocol::kFrameBytesMax> kPadding{};
+
+bool is_path_probe(const OutFrame& frame) {
+  protocol::Outside outside;
+  return protocol::peek(std::span(frame.head).first(frame.head_bytes), outside) == Verdict::kAccepted &&
+         outside.kind == FrameKind::kPathProbe;
+}
+
 bool is_exchange(FrameKind kind) { return kind >= FrameKind::kKeyRequest && kind <= FrameKind::kKeyReply; }
 
 }  // namespace
@@ -121,11 +130,23 @@ void SealedPort::send(NodeId peer, const OutFrame& frame) {
     out_.payload = piece->text;
     return inner_.send(peer, out_);
   }
+  if (shared_ && is_path_probe(frame)) return send_lengthened(*to, frame);
+  send_sealed(*to, frame);
+}
+
+// What passes has to pass also with what sealing for a group adds to data.
+void SealedPort::send_lengthened(Channel& to, OutFrame frame) {
+  protocol::lengthen_path_probe(std::span(frame.head).first(frame.head_bytes), protocol::kGroupSealBytes);
+  frame.payload = std::span(kPadding).first(frame.payload.size() + protocol::kGroupSealBytes);
+  send_sealed(to, frame);
+}
+
+void SealedPort::send_sealed(Channel& to, const OutFrame& frame) {
   const auto sealed = std::span(sealed_).first(frame.head_bytes + frame.payload.size());
-  protocol::seal_frame(std::span(frame.head).first(frame.head_bytes), frame.payload, to->current->sealing, sealed);
+  protocol::seal_frame(std::span(frame.head).first(frame.head_bytes), frame.payload, to.current->sealing, sealed);
   out_.head_bytes = 0;
   out_.payload = sealed;
-  inner_.send(peer, out_);
+  inner_.send(to.id, out_);
 }
 
 void SealedPort::flush() {

@@ -72,6 +72,8 @@ class SealedPort : public Port {
   void request(Channel& to);
   void send_exchange(Channel& to, const protocol::Body& body);
   void send_held(Channel& to);
+  void send_sealed(Channel& to, const OutFrame& frame);
+  void send_lengthened(Channel& to, OutFrame frame);
   void tend_group();
   void tell_group_key(Channel& to);
   std::optional<SharedSealing::Piece> shared_piece(Channel& to, const OutFrame& frame);

@@ -39,6 +39,7 @@ struct ReplicaView {
   Lsn sent_end;
   Duration last_heard{};  // Ago.
   Duration round_trip{};
+  std::size_t frame_bytes = 0;  // The longest that the path is known to carry; 0: no session.
   std::uint64_t frames_sent = 0;
   std::uint64_t bytes_sent = 0;                // Payload.
   std::uint64_t bytes_resent = 0;              // Payload sent again.

@@ -58,6 +58,7 @@ void fields(auto& c, Is<seal::KeyOpen> auto& v) { c.values(v.cookie, v.message);
 void fields(auto& c, Is<seal::KeyReply> auto& v) { c.value(v.message); }
 void fields(auto& c, Is<GroupKey> auto& v) { c.values(v.key.id, v.key.root); }
 void fields(auto& c, Is<GroupKeyHeld> auto& v) { c.value(v.id); }
+void fields(auto& c, Is<PathReply> auto& v) { c.values(v.number, v.frame_bytes); }
 
 // ---- Relations between fields that were each within bounds.
 
@@ -232,6 +233,10 @@ template <>
 constexpr FrameKind kKindOf<GroupKey> = FrameKind::kGroupKey;
 template <>
 constexpr FrameKind kKindOf<GroupKeyHeld> = FrameKind::kGroupKeyHeld;
+template <>
+constexpr FrameKind kKindOf<PathProbe> = FrameKind::kPathProbe;
+template <>
+constexpr FrameKind kKindOf<PathReply> = FrameKind::kPathReply;
 
 }  // namespace
 
@@ -242,7 +247,7 @@ FrameKind kind_of(const Body& body) {
 void write_body(BodyWriter& out, const Body& body) {
   std::visit(
       [&]<class T>(const T& each) {
-        if constexpr (std::same_as<T, Data> || std::same_as<T, Unknown>) {
+        if constexpr (std::same_as<T, Data> || std::same_as<T, PathProbe> || std::same_as<T, Unknown>) {
           CHECK(false);
         } else {
           fields(out, each);
@@ -254,7 +259,7 @@ void write_body(BodyWriter& out, const Body& body) {
 
 bool known_control(FrameKind kind) {
   return (kind >= FrameKind::kAck && kind <= FrameKind::kPolicy) ||
-         (kind >= FrameKind::kBye && kind <= FrameKind::kGroupKeyHeld);
+         (kind >= FrameKind::kBye && kind <= FrameKind::kGroupKeyHeld) || kind == FrameKind::kPathReply;
 }
 
 Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
@@ -293,6 +298,8 @@ Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
       return read_as<GroupKey>(bytes, out);
     case FrameKind::kGroupKeyHeld:
       return read_as<GroupKeyHeld>(bytes, out);
+    case FrameKind::kPathReply:
+      return read_as<PathReply>(bytes, out);
     default:
       return Verdict::kUnknownKind;
   }

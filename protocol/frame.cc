@@ -10,6 +10,16 @@
 namespace slipstream::protocol {
 namespace {
 
+constexpr std::size_t kPayloadBytesOffset = 60;
+
+// Data and path probes: as long as the path allows, and their tag covers the header alone.
+bool is_long(FrameKind kind) { return kind == FrameKind::kData || kind == FrameKind::kPathProbe; }
+
+std::size_t header_bytes_least(FrameKind kind) {
+  if (kind == FrameKind::kData) return kDataHeaderBytes;
+  return kind == FrameKind::kPathProbe ? kPathProbeHeaderBytes : kHeaderBytes;
+}
+
 // XXH3-128 of the bytes with the tag's place left out.
 Digest128 tag_of(std::span<const std::byte> bytes) {
   std::array<std::byte, kControlBytesMax> hashed;
@@ -45,7 +55,7 @@ void write_header(std::span<std::byte> out, const FrameHeader& h, std::size_t he
   store(out, 48, h.epoch.term);
   store(out, 52, h.epoch.incarnation);
   store(out, 56, h.timeline.value);
-  store(out, 60, static_cast<std::uint32_t>(payload_bytes));
+  store(out, kPayloadBytesOffset, static_cast<std::uint32_t>(payload_bytes));
   store(out, 64, h.position.value);
   store(out, 72, h.flushed_end.value);
   store(out, 80, h.confirmed_end.value);
@@ -94,16 +104,15 @@ Envelope read_header(ByteReader& in, FrameHeader& h) {
 }
 
 Verdict check_envelope(std::span<const std::byte> bytes, const FrameHeader& h, const Envelope& envelope) {
-  const bool data = h.kind == FrameKind::kData;
   const std::size_t header_bytes = envelope.header_bytes;
-  if (header_bytes < (data ? kDataHeaderBytes : kHeaderBytes) || header_bytes > kHeaderBytesMax)
-    return Verdict::kBadField;
+  if (header_bytes < header_bytes_least(h.kind) || header_bytes > kHeaderBytesMax) return Verdict::kBadField;
   if (bytes.size() < header_bytes || bytes.size() - header_bytes < envelope.payload_bytes) return Verdict::kTruncated;
   if (bytes.size() - header_bytes > envelope.payload_bytes) return Verdict::kOversized;
-  if (!data && bytes.size() > kControlBytesMax) return Verdict::kOversized;
+  if (!is_long(h.kind) && bytes.size() > kControlBytesMax) return Verdict::kOversized;
   if (h.key != 0) return Verdict::kSealed;
   if ((h.flags & ~kMustUnderstand) != 0 || envelope.reserved != 0) return Verdict::kReservedBits;
-  return tag_of(data ? bytes.first(header_bytes) : bytes) == envelope.tag ? Verdict::kAccepted : Verdict::kChecksum;
+  return tag_of(is_long(h.kind) ? bytes.first(header_bytes) : bytes) == envelope.tag ? Verdict::kAccepted
+                                                                                     : Verdict::kChecksum;
 }
 
 bool batch_fits(const LsnRange& batch) {
@@ -124,6 +133,12 @@ Verdict read_data(ByteReader& in, Lsn position, std::span<const std::byte> paylo
   if (reserved != 0) return Verdict::kReservedBits;
   if (!batch_fits(out.batch.range)) return Verdict::kBadRange;
   return payload_fits(position, payload.size(), out.batch.range) ? Verdict::kAccepted : Verdict::kBadRange;
+}
+
+Verdict read_path_probe(ByteReader& in, std::size_t frame_bytes, PathProbe& out) {
+  out.number = in.le<std::uint32_t>();
+  out.frame_bytes = in.le<std::uint32_t>();
+  return out.frame_bytes <= frame_bytes ? Verdict::kAccepted : Verdict::kBadField;
 }
 
 }  // namespace
@@ -171,6 +186,9 @@ Verdict decode(std::span<const std::byte> bytes, Frame& out) {
   if (const Verdict verdict = check_envelope(bytes, h, envelope); verdict != Verdict::kAccepted) return verdict;
   const auto payload = bytes.subspan(envelope.header_bytes);
   if (h.kind == FrameKind::kData) return read_data(in, h.position, payload, out.body.emplace<Data>());
+  if (h.kind == FrameKind::kPathProbe)
+    return h.position.value == 0 ? read_path_probe(in, bytes.size(), out.body.emplace<PathProbe>())
+                                 : Verdict::kReservedBits;
   if (known_control(h.kind))
     return h.position.value == 0 ? read_body(payload, h.kind, out.body) : Verdict::kReservedBits;
   out.body = Unknown{};
@@ -216,13 +234,30 @@ std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t
   return kDataHeaderBytes;
 }
 
+std::size_t encode_path_probe_head(FrameHeader header, const PathProbe& probe, std::span<std::byte> out) {
+  CHECK(header.position.value == 0 && probe.frame_bytes > kPathProbeHeaderBytes && probe.frame_bytes <= kFrameBytesMax);
+  header.kind = FrameKind::kPathProbe;
+  write_header(out, header, kPathProbeHeaderBytes, probe.frame_bytes - kPathProbeHeaderBytes);
+  store(out, 112, probe.number);
+  store(out, 116, probe.frame_bytes);
+  write_tag(out.first(kPathProbeHeaderBytes));
+  return kPathProbeHeaderBytes;
+}
+
+void lengthen_path_probe(std::span<std::byte> head, std::size_t more_bytes) {
+  CHECK(head.size() == kPathProbeHeaderBytes);
+  const auto payload_bytes = ByteReader(head.subspan(kPayloadBytesOffset)).le<std::uint32_t>();
+  store(head, kPayloadBytesOffset, static_cast<std::uint32_t>(payload_bytes + more_bytes));
+  write_tag(head);
+}
+
 std::span<const std::byte> tagged_part(std::span<const std::byte> frame) {
   if (frame.size() < kHeaderBytes) return {};
   ByteReader in(frame.subspan(3));
-  const bool data = static_cast<FrameKind>(in.le<std::uint8_t>()) == FrameKind::kData;
+  const bool header_alone = is_long(static_cast<FrameKind>(in.le<std::uint8_t>()));
   in.bytes(2);
   const std::size_t header_bytes = in.le<std::uint16_t>();
-  const std::size_t bytes = data ? header_bytes : frame.size();
+  const std::size_t bytes = header_alone ? header_bytes : frame.size();
   const bool tagged = bytes >= kHeaderBytes && bytes <= kControlBytesMax && bytes <= frame.size();
   return frame.first(tagged ? bytes : 0);
 }

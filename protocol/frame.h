@@ -24,8 +24,9 @@ constexpr std::uint16_t kMagic = 0x4c53;  // "SL", little-endian.
 constexpr std::uint8_t kFormatVersion = 1;
 constexpr std::size_t kHeaderBytes = 112;
 constexpr std::size_t kDataHeaderBytes = kHeaderBytes + 24;
+constexpr std::size_t kPathProbeHeaderBytes = kHeaderBytes + 8;
 constexpr std::size_t kKeyOffset = 32, kPacketNumberOffset = 40, kTagOffset = 96;
-// Plaintext: XXH3-128 of all but the tag and a data frame's payload. Sealed: the AEAD's tag.
+// Plaintext: XXH3-128 of all but the tag and the payload of data and path probes. Sealed: the AEAD's tag.
 constexpr std::size_t kTagBytes = 16;
 constexpr std::uint16_t kMustUnderstand = 0x8000;
 // Of a sealed data frame: its payload was sealed for a group (protocol/sealed_frame.h).
@@ -33,7 +34,7 @@ constexpr std::uint16_t kGroupSealed = 0x0001;
 
 // Limits, checked on the way in; whoever makes what is sent keeps to them.
 constexpr std::size_t kHeaderBytesMax = 512;    // A later version's header may be longer than ours, up to here.
-constexpr std::size_t kControlBytesMax = 1408;  // Every kind but data, whole: passes any MTU of 1500.
+constexpr std::size_t kControlBytesMax = 1408;  // Every kind but data and path probes, whole: passes any MTU of 1436.
 constexpr std::size_t kFrameBytesMax = 65507;   // What a UDP datagram carries.
 constexpr std::size_t kNameBytesMax = 64;
 constexpr std::size_t kTextBytesMax = 512;  // Refuse and Bye; encode() cuts longer ones.
@@ -70,6 +71,8 @@ enum class FrameKind : std::uint8_t {
   kKeyReply = 19,
   kGroupKey = 20,  // To a replica: under which data is sealed once for all (seal/group.h).
   kGroupKeyHeld = 21,
+  kPathProbe = 22,  // As long as it says: does the path carry that (path_mtu.h)?
+  kPathReply = 23,  // It arrived.
 };
 
 struct FrameHeader {
@@ -239,6 +242,17 @@ struct Bye {
   std::string text;
   bool operator==(const Bye&) const = default;
 };
+// The payload is padding, up to frame_bytes for the whole frame (more where sealing lengthens data).
+struct PathProbe {
+  std::uint32_t number = 0;  // Rises within a session.
+  std::uint32_t frame_bytes = 0;
+  bool operator==(const PathProbe&) const = default;
+};
+struct PathReply {  // What arrived.
+  std::uint32_t number = 0;
+  std::uint32_t frame_bytes = 0;
+  bool operator==(const PathReply&) const = default;
+};
 // A kind of a later version that need not be understood.
 struct Unknown {
   bool operator==(const Unknown&) const = default;
@@ -246,7 +260,7 @@ struct Unknown {
 
 using Body = std::variant<Unknown, Data, Ack, Probe, Hello, Welcome, Refuse, DigestRequest, DigestReply, Adopt, History,
                           PolicyUpdate, Bye, seal::KeyRequest, seal::KeyCookie, seal::KeyOpen, seal::KeyReply, GroupKey,
-                          GroupKeyHeld>;
+                          GroupKeyHeld, PathProbe, PathReply>;
 
 struct Frame {
   FrameHeader header;
@@ -257,8 +271,9 @@ struct Frame {
 // Allocates only for handshake kinds.
 [[nodiscard]] Verdict decode(std::span<const std::byte> bytes, Frame& out);
 
-// Encodes a control frame (any body but Data) into `out`, of at least kControlBytesMax; returns its length. header.kind
-// is taken from the body. Texts of Refuse and Bye are cut; that the rest keeps to the limits is CHECKed.
+// Encodes a control frame (any body but Data and PathProbe) into `out`, of at least kControlBytesMax; returns its
+// length. header.kind is taken from the body. Texts of Refuse and Bye are cut; that the rest keeps to the limits is
+// CHECKed.
 std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> out);
 // Whether an update keeps to the limits and into one frame, with room for one range that is not held: names of 15 bytes
 // with 16 members and the longest text. To be asked where policies are made.
@@ -267,6 +282,10 @@ bool fits(const PolicyUpdate& update);
 // follows it on the wire.
 std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t payload_bytes,
                              std::span<std::byte> out);
+// Encodes a path probe's head (kPathProbeHeaderBytes); zeros follow it on the wire, up to probe.frame_bytes.
+std::size_t encode_path_probe_head(FrameHeader header, const PathProbe& probe, std::span<std::byte> out);
+// Gives an encoded path probe, of which `head` is the head, a payload so much longer.
+void lengthen_path_probe(std::span<std::byte> head, std::size_t more_bytes);
 
 // What a plaintext frame's tag is computed over, the tag's own place included; empty where decode() refuses the frame
 // before it looks at the tag.

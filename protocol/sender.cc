@@ -9,6 +9,7 @@ constexpr std::size_t kBatchesMax = 4096;
 constexpr Duration kRepeatHoldLeast = microseconds(500);
 constexpr Duration kProbeTimeoutMost = milliseconds(200);
 constexpr int kBackoffMost = 8;
+constexpr Duration kStallLeast = milliseconds(20);
 
 }  // namespace
 
@@ -21,7 +22,8 @@ Sender::Sender(Lsn begin, Lsn window_end, Duration heartbeat, Instant now)
       echoed_sent_at_(0),
       heartbeat_(heartbeat),
       last_sent_(now),
-      last_progress_(now) {}
+      last_progress_(now),
+      waits_since_(now) {}
 
 bool Sender::wants_batch() const { return offered_end_ < window_end_ && !batches_.full(); }
 
@@ -48,7 +50,7 @@ Verdict Sender::on_ack(const Ack& ack, Instant now) {
   heard_confirmed_end_ = std::max(heard_confirmed_end_, ack.echo_confirmed_end);
   if (ack.received_end > received_end_) {
     received_end_ = ack.received_end;
-    last_progress_ = now;
+    last_progress_ = waits_since_ = now;
     repairs_.erase_below(received_end_);
     batches_.forget_below(received_end_);
   }
@@ -94,6 +96,7 @@ void Sender::pop_piece(const Piece& piece, Instant now) {
     repeated_.insert(piece.range, now);
   } else {
     CHECK(piece.range.begin == sent_end_);
+    if (!tail_unacknowledged()) waits_since_ = now;
     sent_end_ = piece.range.end;
   }
   news_carried_ = true;
@@ -110,6 +113,12 @@ Instant Sender::deadline() const {
   if (tail_unacknowledged()) due = std::min(due, std::max(last_sent_, last_progress_) + probe_timeout());
   if (news_unheard() || window_shut()) due = std::min(due, last_sent_ + probe_timeout());
   return due;
+}
+
+bool Sender::stalls_since(Instant since) const {
+  const Duration patience = std::max(kStallLeast, Duration{4 * round_trip_.smoothed().ns});
+  const Instant late = std::max(since, waits_since_) + patience;
+  return tail_unacknowledged() && echoed_sent_at_ > static_cast<std::uint64_t>(late.ns);
 }
 
 bool Sender::probe_due(Instant now) const { return now >= deadline(); }

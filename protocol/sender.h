@@ -59,6 +59,9 @@ class Sender {
   bool probe_due(Instant now) const;
   void on_probe_sent(Instant now);
   Instant deadline() const;
+  // Frames sent long (20 ms and 4 round trips) after `since` and after the oldest unacknowledged byte was first sent
+  // arrived, but not that byte: the path may not carry what it is sent in.
+  bool stalls_since(Instant since) const;
 
   Lsn sent_end() const { return sent_end_; }
   Lsn received_end() const { return received_end_; }  // As acknowledged: batches below are forgotten.
@@ -87,6 +90,7 @@ class Sender {
   Duration heartbeat_;
   Instant last_sent_;
   Instant last_progress_;  // When an ack last moved received_end_.
+  Instant waits_since_;    // The same, or later: when the first byte beyond it was sent.
   int backoff_ = 0;        // Doublings of the probe timeout since an answer came.
   RoundTrip round_trip_;
   Counters counters_;

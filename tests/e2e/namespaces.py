@@ -87,12 +87,38 @@ class Namespaces:
             subprocess.run(["ip", "netns", "del", self.name(host)], stderr=subprocess.DEVNULL)
 
 
+class BridgedNamespaces(Namespaces):
+    """The same, but the cable from "p" to "a" leads through the bridge of a third host, "m"."""
+
+    def join(self, one, other):
+        self.add("m")
+        self.ip("m", "link", "add", "bridge", "type", "bridge")
+        self.ip("m", "link", "set", "bridge", "up")
+        for host, far in ((one, other), (other, one)):
+            subprocess.run(["ip", "link", "add", self.link(host, far), "type", "veth", "peer", "name", self.link("m", host)], check=True)
+            subprocess.run(["ip", "link", "set", self.link(host, far), "netns", self.name(host)], check=True)
+            subprocess.run(["ip", "link", "set", self.link("m", host), "netns", self.name("m")], check=True)
+            self.ip("m", "link", "set", self.link("m", host), "master", "bridge", "up")
+            self.ip(host, "link", "set", self.link(host, far), "up")
+        self.set_mtu(9000)
+
+    def set_path_mtu(self, mtu):
+        """Of the way from the bridge to "a" alone: neither end is told. (What the near end of a veth pair drops, af_packet sends again for ever.)"""
+        self.ip("m", "link", "set", self.link("m", "a"), "mtu", str(mtu))
+
+    def set_mtu(self, mtu):
+        for host, far in (("p", "a"), ("m", "p"), ("a", "p")):
+            self.ip(host, "link", "set", self.link(host, far), "mtu", str(mtu))
+        self.set_path_mtu(mtu)
+
+
 class PacketCluster(Cluster):
     """The same cluster with daemons in namespaces of their own, as root: over af_packet, a replica perhaps over kernel UDP."""
 
     namespaces = None
     on_kernel_udp = ()  # Of "server" (the primary's end) and "client".
-    primary_network = ""  # More lines of the primary's port.
+    primary_network = ""  # More lines of the primary's port,
+    port_lines = ""  # of both.
     # DPDK's vdev, or an interface's name.
     device = "net_af_packet0,iface={link},blocksz=4096,framesz=2048,framecnt=2048,qpairs=1"
 
@@ -108,7 +134,7 @@ class PacketCluster(Cluster):
         network = self.primary_network if role == "server" else ""
         device = self.device.format(link=link)
         key = "vdev" if "," in device else "interface"
-        return f'\n[[port]]\nname = "{name}"\n{key} = "{device}"\naddress = "{local}/24"\n{network}{self._faults()}'
+        return f'\n[[port]]\nname = "{name}"\n{key} = "{device}"\naddress = "{local}/24"\n{network}{self.port_lines}{self._faults()}'
 
     def start_daemon(self, name, extra=()):
         command = self.namespaces.command("p" if name == "p" else "a", SLIPSTREAM, "run", "-c", self.config_path(name), *extra)

@@ -5,7 +5,7 @@ import shutil
 import time
 
 from cluster import PG_BIN, PG_USER, SLIPSTREAM, Cluster, IdLoad, Process, run, wait_for
-from namespaces import cluster_over
+from namespaces import BridgedNamespaces, PacketCluster, cluster_over, need_root
 from scenario import Commit, check, identical, pause, resume, scenario
 
 
@@ -243,3 +243,36 @@ def kernel_udp_carries_replicas():
         for server in cluster.standbys.values():
             check(not load.lost(server), f"every acknowledged commit is on {server.name}")
         load.remove()
+
+
+@scenario
+def a_path_whose_mtu_shrinks_stalls_nothing():
+    """af_packet with jumbo frames through the bridge of a host between, whose MTU falls to 1500 and then to 4000, under load: no end is told, and no frame of it comes back."""
+    need_root()
+    with BridgedNamespaces() as namespaces:
+        class Jumbo(PacketCluster):
+            port_lines = "mtu = 9000\n"
+            device = "net_af_packet0,iface={link},blocksz=290816,framesz=9088,framecnt=1024,qpairs=1"
+        Jumbo.namespaces = namespaces
+        with Jumbo(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+            cluster.start()
+            def frame_bytes():
+                return cluster.status("p")["primary"]["replicas"][0]["frame_bytes"]
+            wait_for("the path to be found", lambda: frame_bytes() == 8972, 5)
+            bulk = "INSERT INTO big SELECT repeat(md5(g::text), 100) FROM generate_series(1, 2000) g"
+            cluster.primary.sql("CREATE TABLE big (filler text); ALTER TABLE big ALTER filler SET STORAGE EXTERNAL")
+            load = IdLoad(cluster, 4, 8, filler=3000)
+            for mtu, expected in ((1500, range(1457, 1473)), (4000, range(1457, 3973))):
+                cluster.primary.sql(bulk)
+                namespaces.set_path_mtu(mtu)
+                cluster.primary.sql(bulk)
+                wait_for(f"the path of {mtu} to be found; frames are of {frame_bytes()} bytes", lambda: frame_bytes() in expected, 5)
+                time.sleep(1)
+                cluster.primary.sql(bulk)
+                check(frame_bytes() in expected, f"through a path of {mtu} frames are of {frame_bytes()} bytes")
+            load.wait(60)
+            slowest = load.latencies_us()[-1]
+            check(slowest < 1_000_000, f"the slowest of {len(load.latencies_us())} commits took {slowest / 1000:.0f} ms")
+            identical(cluster)
+            check(not load.lost(cluster.standbys["a"]), "every acknowledged commit is on the standby")
+            load.remove()

@@ -54,6 +54,10 @@ void try_frame(std::span<const std::byte> bytes) {
     const std::size_t size = encode_data_head(frame.header, data->batch, data->payload.size(), head);
     again.assign(head.begin(), head.begin() + static_cast<std::ptrdiff_t>(size));
     again.insert(again.end(), data->payload.begin(), data->payload.end());
+  } else if (const auto* path = std::get_if<PathProbe>(&frame.body)) {
+    encode_path_probe_head(frame.header, *path, head);
+    again.assign(head.begin(), head.begin() + kPathProbeHeaderBytes);
+    again.resize(path->frame_bytes);
   } else {
     const std::size_t size = encode(frame.header, frame.body, head);
     again.assign(head.begin(), head.begin() + static_cast<std::ptrdiff_t>(size));

@@ -51,8 +51,9 @@ class FakePort : public Port {
   std::size_t room(NodeId) override { return connected ? 64 : 0; }
   void send(NodeId peer, const OutFrame& frame) override;
   void flush() override {}
-  std::size_t frame_bytes_max(NodeId) const override { return 1472; }
+  std::size_t frame_bytes_max(NodeId) const override { return frame_bytes; }
   bool connected = true;
+  std::size_t frame_bytes = 1472;
 
  private:
   Network& network_;

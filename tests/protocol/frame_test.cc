@@ -65,7 +65,9 @@ TEST(Frame, IsRefusedWhenLongerThanItSays) {
 TEST(Frame, IsRefusedWithAnySingleBitFlippedOutsideAPayload) {
   for (const Sample& made : samples()) {
     Bytes frame = encoded(made);
-    const std::size_t covered = made.name == "data" ? kDataHeaderBytes : frame.size();
+    const std::size_t covered = made.name == "data"         ? kDataHeaderBytes
+                                : made.name == "path_probe" ? kPathProbeHeaderBytes
+                                                            : frame.size();
     for (std::size_t bit = 0; bit < covered * 8; ++bit) {
       frame[bit / 8] ^= static_cast<std::byte>(1 << bit % 8);
       ASSERT_NE(verdict_of(frame), Verdict::kAccepted) << made.name << ", bit " << bit;
@@ -112,11 +114,25 @@ TEST(Frame, OfALaterVersionMayHaveALongerHeader) {
 
 TEST(Frame, OfAnUnknownKindIsSkippedUnlessItMustBeUnderstood) {
   const Bytes probe = encoded(sample("probe"));
-  for (const int kind : {0, 12, 13, 14, 22, 255}) {
+  for (const int kind : {0, 12, 13, 14, 24, 255}) {
     const Bytes unknown = with_number(probe, 3, static_cast<std::uint64_t>(kind), 1);
     EXPECT_EQ(verdict_of(unknown), Verdict::kSkipped) << kind;
     EXPECT_EQ(verdict_of(with_number(unknown, 4, kMustUnderstand, 2)), Verdict::kUnknownKind) << kind;
   }
+}
+
+TEST(Frame, OfAPathProbeIsAsLongAsItSays) {
+  Sample made = sample("path_probe");
+  for (const std::uint32_t bytes : {121u, 1472u, 8972u, 65507u}) {
+    made.body = PathProbe{7, bytes};
+    EXPECT_EQ(decoded<PathProbe>(encoded(made)), (PathProbe{7, bytes}));
+  }
+  EXPECT_EQ(verdict_of(with_number(encoded(sample("path_probe")), 116, 201, 4)), Verdict::kBadField);
+  made.body = PathProbe{7, 1440};
+  Bytes longer = encoded(made);
+  longer.resize(longer.size() + 32);
+  lengthen_path_probe(std::span(longer).first(kPathProbeHeaderBytes), 32);
+  EXPECT_EQ(decoded<PathProbe>(longer), (PathProbe{7, 1440})) << "longer, as data is where it is sealed for a group";
 }
 
 TEST(Frame, OfControlIsNotLongerThanFitsAnyMtu) {
@@ -182,7 +198,7 @@ TEST(ControlFrame, TakesTaggedExtrasOfLaterVersionsOnEveryBody) {
   const Bytes extra = joined({number(0x7001, 2), number(3, 2), Bytes(3, std::byte{9})});
   const Bytes important = joined({number(0xf002, 2), number(0, 2)});
   for (const Sample& made : samples()) {
-    if (made.name == "data" || made.name == "digest_reply") continue;
+    if (made.name == "data" || made.name == "path_probe" || made.name == "digest_reply") continue;
     const Bytes frame = encoded(made), body = body_of(frame);
     const Bytes more = with_body(frame, joined({body, extra}));
     Frame out;

@@ -131,6 +131,8 @@ std::vector<Sample> samples() {
   add("key_reply", FrameKind::kKeyReply, seal::KeyReply{message});
   add("group_key", FrameKind::kGroupKey, GroupKey{{0x12345678, seal::Secret(std::span(message).first<32>())}});
   add("group_key_held", FrameKind::kGroupKeyHeld, GroupKeyHeld{0x12345678});
+  add("path_probe", FrameKind::kPathProbe, PathProbe{0xb1b2b3b4, 200});
+  add("path_reply", FrameKind::kPathReply, PathReply{0xb1b2b3b4, 8972});
   return all;
 }
 
@@ -144,6 +146,9 @@ Bytes encoded(const Sample& sample) {
   if (const auto* data = std::get_if<Data>(&sample.body)) {
     out.resize(encode_data_head(sample.header, data->batch, data->payload.size(), out));
     out.insert(out.end(), data->payload.begin(), data->payload.end());
+  } else if (const auto* probe = std::get_if<PathProbe>(&sample.body)) {
+    encode_path_probe_head(sample.header, *probe, out);
+    out.resize(probe->frame_bytes);
   } else {
     out.resize(encode(sample.header, sample.body, out));
   }
@@ -164,7 +169,8 @@ Bytes joined(const std::vector<Bytes>& parts) {
 
 Bytes with(Bytes frame, std::size_t at, const Bytes& bytes) {
   std::ranges::copy(bytes, frame.begin() + static_cast<std::ptrdiff_t>(at));
-  const bool data = frame[3] == static_cast<std::byte>(FrameKind::kData);
+  const auto kind = static_cast<FrameKind>(frame[3]);
+  const bool data = kind == FrameKind::kData || kind == FrameKind::kPathProbe;
   const std::size_t header_bytes =
       std::to_integer<std::size_t>(frame[6]) + 256 * std::to_integer<std::size_t>(frame[7]);
   seal(frame, data ? std::min(frame.size(), header_bytes) : frame.size());
