@@ -3,9 +3,18 @@
 #include <algorithm>
 
 namespace slipstream::protocol {
+namespace {
 
-void RoundTrip::on_sample(Duration sample) {
+constexpr Duration kTimeoutLeast = microseconds(300);
+constexpr Duration kTimeoutMost = milliseconds(200);
+constexpr Duration kAnswerDelayMost = milliseconds(1);
+
+}  // namespace
+
+void RoundTrip::on_sample(Duration sample, Duration answer_delay) {
   if (sample.ns < 0) return;
+  const std::int64_t decayed = answer_delay_.ns - answer_delay_.ns / 8;
+  answer_delay_ = std::max(Duration{decayed}, std::min(answer_delay, kAnswerDelayMost));
   if (!sampled_) {
     smoothed_ = sample;
     deviation_ = {sample.ns / 2};
@@ -19,7 +28,7 @@ void RoundTrip::on_sample(Duration sample) {
 
 Duration RoundTrip::probe_timeout() const {
   if (!sampled_) return milliseconds(10);
-  return {std::clamp((smoothed_ + deviation_ * 4).ns, milliseconds(1).ns, milliseconds(200).ns)};
+  return std::clamp(smoothed_ + deviation_ * 4 + answer_delay_, kTimeoutLeast, kTimeoutMost);
 }
 
 }  // namespace slipstream::protocol

@@ -41,7 +41,9 @@ Verdict Sender::on_ack(const Ack& ack, Instant now) {
   if (ack.received_end < received_end_ || ack.echo_sent_at < echoed_sent_at_) return Verdict::kDuplicate;
   if (ack.echo_sent_at > echoed_sent_at_) {
     const std::uint64_t elapsed = now_ns - ack.echo_sent_at;
-    if (ack.echo_delay <= elapsed) round_trip_.on_sample({static_cast<std::int64_t>(elapsed - ack.echo_delay)});
+    if (ack.echo_delay <= elapsed)
+      round_trip_.on_sample({static_cast<std::int64_t>(elapsed - ack.echo_delay)},
+                            {static_cast<std::int64_t>(ack.echo_delay)});
     echoed_sent_at_ = ack.echo_sent_at;
     backoff_ = 0;
   }
