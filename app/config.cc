@@ -47,6 +47,11 @@ void read_primary(TomlReader& reader, PrimaryConfig& out) {
     reader.fail("restore_command", "primary.restore_command does not say which segment it wants, or where to put it",
                 "use %f for the segment's name and %p for the path, as in PostgreSQL's restore_command");
   if (reader.has("catch_up_rate")) reader.size("catch_up_rate", out.catch_up_rate.emplace());
+  if (!reader.has("slow_backlog")) return;
+  reader.size("slow_backlog", out.slow_backlog.emplace());
+  if (out.slow_backlog->value < (std::uint64_t{1} << 20))
+    reader.fail("slow_backlog", "primary.slow_backlog is less than 1MB",
+                "every replica is that far behind at times (default: runtime.ring)");
 }
 
 void read_feed(TomlReader& reader, FeedConfig& out) {

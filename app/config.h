@@ -67,6 +67,7 @@ struct PrimaryConfig {
   std::string wal_directory;    // Empty: PostgreSQL's data_directory/pg_wal.
   std::string restore_command;  // Brings back what replicas need and pg_wal no longer has. Empty: nothing does.
   std::optional<ByteCount> catch_up_rate;  // A second, while no commit waits for it; 0: no limit. Absent: found.
+  std::optional<ByteCount> slow_backlog;   // A replica further behind is served from files. Absent: the ring's size.
 };
 
 struct FeedConfig {

@@ -155,6 +155,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   options.id = config.self().number, options.name = config.name, options.policy = config.policy;
   options.replicas = std::move(replicas);
   options.catch_up_rate = config.primary.catch_up_rate;
+  options.slow_backlog = config.primary.slow_backlog;
   options.random_seed = random_u64();
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
   postgres::PostgresUpstream upstream(

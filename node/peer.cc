@@ -47,7 +47,7 @@ void Peer::drop_session() {
   state_ = State::kIdle;
   sender_.reset();
   last_record_.reset();
-  streaming_ = policy_told_ = false;
+  streaming_ = policy_told_ = slow_ = false;
   feedback_ = {};
   control_.clear();
   slots_.forget();  // What is being read says nothing of the files as they are in the next session.
@@ -304,7 +304,22 @@ void Peer::look_at_progress() {
   mark_targets();
 }
 
+// From here on it is served from memory.
+Lsn Peer::live_begin() const {
+  const bool all = log_.end() - log_.begin() <= facts_.slow_backlog;
+  return all ? log_.begin() : Lsn{log_.end().value - facts_.slow_backlog.value};
+}
+
+void Peer::look_for_slowness(Instant now) {
+  const Lsn received_end = sender_->received_end();
+  const ByteCount backlog = received_end < log_.end() ? log_.end() - received_end : ByteCount{};
+  if (!streaming_ || slow_ == (backlog.value > facts_.slow_backlog.value / (slow_ ? 2 : 1))) return;
+  slow_ = !slow_;
+  if (slow_) catch_up_ = CatchUp(received_end, facts_.valid_end, now);
+}
+
 void Peer::on_deadline(Instant now) {
+  if (state_ == State::kActive) look_for_slowness(now);
   if (!facts_.running || facts_.superseded || now < retry_at_) return;
   switch (state_) {
     case State::kIdle:
@@ -355,7 +370,7 @@ bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
 void Peer::offer_batches() {
   while (sender_->wants_batch()) {
     const Lsn at = sender_->offered_end();
-    if (const auto batch = log_.batch_from(at)) {
+    if (const auto batch = at < live_begin() ? std::nullopt : log_.batch_from(at)) {
       sender_->offer(*batch);
       look_for_last_record(batch->range, log_.memory(batch->range));
       read_cursor_ = batch->range.end;
@@ -391,7 +406,7 @@ bool Peer::next_data(std::size_t frame_bytes, OutFrame& out, Instant now) {
 }
 
 bool Peer::wants_catch_up() const {
-  return state_ == State::kActive && read_cursor_ < log_.begin() && slots_.has_room_for_catch_up() &&
+  return state_ == State::kActive && read_cursor_ < live_begin() && slots_.has_room_for_catch_up() &&
          read_cursor_ < sender_->offered_end() + slots_.size();
 }
 
@@ -402,7 +417,7 @@ std::optional<ReadOp> Peer::next_read(Pace& pace) {
   // Catch-up: up to the position from which memory has everything, cut at 128 KiB.
   if (wants_catch_up() && pace.allows()) {
     const Lsn end =
-        std::min(log_.begin(), Lsn{align_down(read_cursor_, ReadSlots::kSlotBytes).value + ReadSlots::kSlotBytes});
+        std::min(live_begin(), Lsn{align_down(read_cursor_, ReadSlots::kSlotBytes).value + ReadSlots::kSlotBytes});
     slots_.want({read_cursor_, end}, false);
     pace.spend(end - read_cursor_);
     read_cursor_ = end;
@@ -457,7 +472,7 @@ void Peer::fill(ReplicaView& view, Instant now) const {
       view.state = "handshake";
       break;
     case State::kActive:
-      view.state = silent ? "unreachable" : streaming_ ? "streaming" : "catching_up";
+      view.state = silent ? "unreachable" : slow_ ? "slow" : streaming_ ? "streaming" : "catching_up";
       break;
     case State::kRefused:
       view.state = "refused";
@@ -471,6 +486,9 @@ void Peer::fill(ReplicaView& view, Instant now) const {
     view.reason = "does not count yet: no standby has connected to its feed";
   else if (view.state == "catching_up")
     view.reason = catch_up_.describe(ends_[ack::Level::kReceived], facts_.valid_end, now);
+  else if (view.state == "slow")
+    view.reason = fmt::format("more than {} behind, so served from files; {}", size_text(facts_.slow_backlog),
+                              catch_up_.describe(ends_[ack::Level::kReceived], facts_.valid_end, now));
   const ack::ReplicaAcks now_acks = acks(now);
   view.counts = now_acks.counts;
   view.candidate = now_acks.candidate;

@@ -48,13 +48,15 @@ struct PrimaryFacts {
   Marks not_held;
   Duration heartbeat{};
   Duration candidate_timeout{};
+  ByteCount slow_backlog;
 };
 
 // The primary's view of one replica: opens sessions, compares logs, adopts, ships from memory or files, and keeps what
 // was acknowledged. Guarantees: (1) ends() rise within a session and start from what its handshake reported (Q1). (2)
 // acks() counts only once it streams in this session, with the current
 //   policy durable there that names its log a member (Q4), and a usable standby (Q2). (3) Data goes out only after
-//   every digest of the comparison was equal (E4).
+//   every digest of the comparison was equal (E4). (4) What it lacks is taken from memory only within slow_backlog of
+//   the log's end, else from files at the pace that the others' commits stand: a slow replica slows nobody else.
 class Peer {
  public:
   // `memory` and read operations from `first_operation` on are this peer's own (ReadSlots).
@@ -122,6 +124,8 @@ class Peer {
   void look_for_last_record(LsnRange offered, std::span<const std::byte> bytes);
   void take_last_record();
   void look_at_progress();
+  void look_for_slowness(Instant now);
+  Lsn live_begin() const;
   void look_for_black_hole(Instant now);
 
   ack::Member member_;
@@ -160,7 +164,8 @@ class Peer {
   CatchUp catch_up_;
   Lsn read_cursor_{};  // Catch-up: files were asked for up to here.
   bool streaming_ =
-      false;  // Once it had all that was shipped when it last looked, it counts for the rest of the session.
+      false;           // Once it had all that was shipped when it last looked, it counts for the rest of the session.
+  bool slow_ = false;  // It streams, but its backlog exceeded slow_backlog, and is not down to half of that yet.
   Lsn shipped_target_{};                   // What it has to have received for that,
   Lsn aimed_at_{};                         // and what was valid then.
   Lsn valid_target_{};                     // The same; once it is known, the end of the last record in it.

@@ -59,6 +59,7 @@ struct PrimaryNode::Impl {
         waiting_since(now) {
     facts.id = options.id, facts.name = options.name, facts.heartbeat = options.heartbeat,
     facts.candidate_timeout = options.candidate_timeout;
+    facts.slow_backlog = options.slow_backlog.value_or(ByteCount{ring.size()});
     facts.identity = keeper.state().identity;
     facts.superseded = keeper.state().superseded;
     facts.system = keeper.state().system;

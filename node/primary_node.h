@@ -26,7 +26,9 @@ struct PrimaryOptions {
   Duration candidate_timeout = milliseconds(500);  // FIRST's failure detector: unheard for this long is no candidate.
   Duration heartbeat = milliseconds(100);
   std::optional<ByteCount> catch_up_rate;  // A second, read again for replicas that catch up; 0: no limit. (Pace)
-  std::uint64_t random_seed = 0;           // Handed in; the core has no randomness of its own.
+  // A replica whose backlog exceeds it is served from files. Absent, or more than the ring: what the ring holds.
+  std::optional<ByteCount> slow_backlog;
+  std::uint64_t random_seed = 0;  // Handed in; the core has no randomness of its own.
 };
 
 // The primary's daemon without its IO: ships flushed WAL to every replica, confirms it, gathers acknowledgements into

@@ -26,7 +26,8 @@ struct ReplicaView {
   NodeId id;
   std::string name;
   LogId log_id;        // Of the directory it had when it was heard last.
-  std::string state;   // "unreachable", "handshake", "comparing", "catching_up", "streaming", "refused"
+  std::string state;   // "unreachable", "handshake", "comparing", "catching_up", "streaming", "slow" (streams, but
+                       // from files: it fell behind), "refused"
   std::string reason;  // Why, in plain words, when not streaming. (the refusal's text, "the WAL you need is gone: …")
   bool in_policy = false;
   bool counts = false;

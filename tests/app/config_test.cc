@@ -85,6 +85,7 @@ TEST(Config, NamesAMistypedValueWithItsPlace) {
   expect_error(replaced(kPrimary, "[[port]]", "restore_command = \"cp /archive/%f .\"\n[[port]]"),
                {"primary.restore_command", "where to put it", "%p for the path"});
   expect_error(replaced(kPrimary, "[[port]]", "catch_up_rate = \"fast\"\n[[port]]"), {"primary.catch_up_rate"});
+  expect_error(replaced(kPrimary, "[[port]]", "slow_backlog = \"8kB\"\n[[port]]"), {"primary.slow_backlog"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"5MB\"\n[[port]]"), {"runtime.ring", "power of two"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"64 apples\"\n[[port]]"),
                {"64 apples", "kB, MB, GB"});
@@ -114,7 +115,8 @@ TEST(Config, RefusesNodesThatDoNotFitTogether) {
   expect_error(replaced(kPrimary, "via = \"to_a\"", "via = \"to_x\""), {"to_x", "\"to_a\""});
   expect_error(replaced(kPrimary, "number = 3", "number = 2"), {"number 2"});
   expect_error(replaced(kPrimary, "name = \"p\"\nrole", "name = \"q\"\nrole"), {"\"q\"", "none of the [[node]]"});
-  expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", ""), {"exactly one of vdev, pci, mac, interface, kernel_udp"});
+  expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", ""),
+               {"exactly one of vdev, pci, mac, interface, kernel_udp"});
   expect_error(replaced(kPrimary, "vdev = \"net_memif0\"\n", "vdev = \"net_memif0\"\nkernel_udp = true\n"),
                {"exactly one of vdev, pci, mac, interface, kernel_udp"});
   EXPECT_TRUE(parse_config(replaced(kPrimary, "vdev = \"net_memif0\"\n", "kernel_udp = true\n"), "p.toml"));

@@ -237,6 +237,7 @@ void World::start_primary() {
   options.name = "a";
   options.replicas = members;
   options.policy = policy;
+  options.slow_backlog = slow_backlog;
   primary = std::make_unique<PrimaryNode>(options, primary_state(), std::span(ring_.get(), kRingBytes),
                                           std::span(catch_up_.get(), kCatchUpBytes), now);
 }

@@ -183,6 +183,7 @@ class World {
   bool disk_holds(std::size_t index, Lsn end, Lsn begin = kLogBegin);
 
   std::string policy;
+  std::optional<ByteCount> slow_backlog;  // From the primary's next start on.
   Network network;
   wal::WalWriter wal{kLogBegin, kSegmentSize, kSystem};
   FakeDisk primary_disk{kLogBegin};
