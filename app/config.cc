@@ -178,6 +178,10 @@ void read_node(TomlReader& reader, NodeConfig& out) {
   read_number(reader, "udp_port", 1, 65535, out.udp_port);
   reader.text("via", out.via);
   reader.text("mac", out.mac);
+  reader.flag("shared_link", out.limits.shared_link);
+  if (reader.has("max_rate")) reader.size("max_rate", out.limits.rate_max.emplace());
+  if (out.limits.rate_max && out.limits.rate_max->value < 64 * 1024)
+    reader.fail("max_rate", "node.max_rate is less than 64kB a second", "leave it out for no cap");
   read_public_key(reader, out);
   if (!out.address.empty() && !is_ipv4(out.address))
     reader.fail("address", fmt::format("\"{}\" is no IPv4 address", out.address));

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/ids.h"
 #include "base/lsn.h"
+#include "protocol/rate_control.h"
 #include "seal/session.h"
 
 namespace slipstream::app {
@@ -47,8 +48,9 @@ struct NodeConfig {  // [[node]]: this node and its peers.
   Role role = Role::kReplica;
   std::string address;
   std::uint16_t udp_port = 7650;
-  std::string via;  // The local port it is reached through; empty for this node itself.
-  std::string mac;  // Learnt when empty.
+  std::string via;              // The local port it is reached through; empty for this node itself.
+  std::string mac;              // Learnt when empty.
+  protocol::RateLimits limits;  // Of what a primary sends to it.
   std::optional<seal::PublicKey> public_key;
 };
 

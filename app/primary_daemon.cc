@@ -156,6 +156,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   options.replicas = std::move(replicas);
   options.catch_up_rate = config.primary.catch_up_rate;
   options.slow_backlog = config.primary.slow_backlog;
+  for (const NodeConfig* replica : config.replicas()) options.rate_limits.push_back(replica->limits);
   options.random_seed = random_u64();
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
   postgres::PostgresUpstream upstream(

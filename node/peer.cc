@@ -21,8 +21,8 @@ constexpr std::array<std::byte, protocol::kFrameBytesMax> kPadding{};
 }  // namespace
 
 Peer::Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory,
-           std::uint32_t first_operation)
-    : member_(std::move(member)), facts_(facts), log_(log), slots_(memory, first_operation) {}
+           std::uint32_t first_operation, protocol::RateLimits limits)
+    : member_(std::move(member)), facts_(facts), log_(log), limits_(limits), slots_(memory, first_operation) {}
 
 protocol::FrameHeader Peer::header(Instant now, Lsn position) {
   protocol::FrameHeader h;
@@ -239,7 +239,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
   if (state_ == State::kAdopting) {
     if (acked.received_end != welcome_.durable_end) return Verdict::kBadAck;
     state_ = State::kActive;
-    sender_.emplace(welcome_.durable_end, acked.window_end, facts_.heartbeat, now);
+    sender_.emplace(welcome_.durable_end, acked.window_end, facts_.heartbeat, now, limits_);
     sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
     path_ = protocol::PathMtu(now);
     read_cursor_ = welcome_.durable_end;
@@ -345,7 +345,7 @@ void Peer::on_deadline(Instant now) {
 
 Instant Peer::deadline() const {
   if (!facts_.running || facts_.superseded) return kNever;
-  return sender_ ? std::min({retry_at_, sender_->deadline(), path_.deadline()}) : retry_at_;
+  return sender_ ? std::min({retry_at_, sender_->deadline(), sender_->held_until(), path_.deadline()}) : retry_at_;
 }
 
 bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {

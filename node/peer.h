@@ -61,7 +61,7 @@ class Peer {
  public:
   // `memory` and read operations from `first_operation` on are this peer's own (ReadSlots).
   Peer(ack::Member member, const PrimaryFacts& facts, const ShipLog& log, std::span<std::byte> memory,
-       std::uint32_t first_operation);
+       std::uint32_t first_operation, protocol::RateLimits limits = {});
 
   [[nodiscard]] protocol::Verdict on_frame(const protocol::Frame& frame, Instant now);
   void on_read(std::size_t slot, DiskStatus status, Instant now);
@@ -131,6 +131,7 @@ class Peer {
   ack::Member member_;
   const PrimaryFacts& facts_;
   const ShipLog& log_;
+  const protocol::RateLimits limits_;
 
   State state_ = State::kIdle;
   std::string reason_;

@@ -66,8 +66,10 @@ struct PrimaryNode::Impl {
     const std::size_t share = catch_up_memory.size() / std::max<std::size_t>(1, options.replicas.size()) /
                               ReadSlots::kSlotBytes * ReadSlots::kSlotBytes;
     for (std::size_t i = 0; i < options.replicas.size(); ++i)
-      peers.push_back(std::make_unique<Peer>(options.replicas[i], facts, log, catch_up_memory.subspan(i * share, share),
-                                             kPeerOperations + static_cast<std::uint32_t>(i) * 0x100));
+      peers.push_back(
+          std::make_unique<Peer>(options.replicas[i], facts, log, catch_up_memory.subspan(i * share, share),
+                                 kPeerOperations + static_cast<std::uint32_t>(i) * 0x100,
+                                 i < options.rate_limits.size() ? options.rate_limits[i] : protocol::RateLimits{}));
     update_policy_facts();
   }
 

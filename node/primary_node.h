@@ -14,6 +14,7 @@
 #include "node/io.h"
 #include "node/snapshot.h"
 #include "node/state_file.h"
+#include "protocol/rate_control.h"
 #include "protocol/verdict.h"
 
 namespace slipstream::node {
@@ -28,7 +29,8 @@ struct PrimaryOptions {
   std::optional<ByteCount> catch_up_rate;  // A second, read again for replicas that catch up; 0: no limit. (Pace)
   // A replica whose backlog exceeds it is served from files. Absent, or more than the ring: what the ring holds.
   std::optional<ByteCount> slow_backlog;
-  std::uint64_t random_seed = 0;  // Handed in; the core has no randomness of its own.
+  std::vector<protocol::RateLimits> rate_limits;  // Of the first so many of `replicas`; the others have none.
+  std::uint64_t random_seed = 0;                  // Handed in; the core has no randomness of its own.
 };
 
 // The primary's daemon without its IO: ships flushed WAL to every replica, confirms it, gathers acknowledgements into

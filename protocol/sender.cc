@@ -1,6 +1,7 @@
 #include "protocol/sender.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace slipstream::protocol {
 namespace {
@@ -13,7 +14,7 @@ constexpr Duration kStallLeast = milliseconds(20);
 
 }  // namespace
 
-Sender::Sender(Lsn begin, Lsn window_end, Duration heartbeat, Instant now)
+Sender::Sender(Lsn begin, Lsn window_end, Duration heartbeat, Instant now, RateLimits limits)
     : batches_(kBatchesMax),
       offered_end_(begin),
       sent_end_(begin),
@@ -23,7 +24,8 @@ Sender::Sender(Lsn begin, Lsn window_end, Duration heartbeat, Instant now)
       heartbeat_(heartbeat),
       last_sent_(now),
       last_progress_(now),
-      waits_since_(now) {}
+      waits_since_(now),
+      rate_(limits) {}
 
 bool Sender::wants_batch() const { return offered_end_ < window_end_ && !batches_.full(); }
 
@@ -39,11 +41,10 @@ Verdict Sender::on_ack(const Ack& ack, Instant now) {
   const auto now_ns = static_cast<std::uint64_t>(now.ns);
   if (ack.echo_sent_at > now_ns) return Verdict::kBadAck;
   if (ack.received_end < received_end_ || ack.echo_sent_at < echoed_sent_at_) return Verdict::kDuplicate;
+  unsampled_ = unsampled_ + (ack.received_end - received_end_);
   if (ack.echo_sent_at > echoed_sent_at_) {
     const std::uint64_t elapsed = now_ns - ack.echo_sent_at;
-    if (ack.echo_delay <= elapsed)
-      round_trip_.on_sample({static_cast<std::int64_t>(elapsed - ack.echo_delay)},
-                            {static_cast<std::int64_t>(ack.echo_delay)});
+    if (ack.echo_delay <= elapsed) take_sample({static_cast<std::int64_t>(elapsed - ack.echo_delay)}, ack, now);
     echoed_sent_at_ = ack.echo_sent_at;
     backoff_ = 0;
   }
@@ -58,6 +59,11 @@ Verdict Sender::on_ack(const Ack& ack, Instant now) {
   }
   request_repairs(ack, now);
   return Verdict::kAccepted;
+}
+
+void Sender::take_sample(Duration round_trip, const Ack& ack, Instant now) {
+  round_trip_.on_sample(round_trip, {static_cast<std::int64_t>(ack.echo_delay)});
+  rate_.on_ack(std::exchange(unsampled_, {}), under_way(), round_trip, now);
 }
 
 void Sender::request_repairs(const Ack& ack, Instant now) {
@@ -79,11 +85,22 @@ void Sender::on_news(Lsn flushed_end, Lsn confirmed_end, Instant) {
   news_carried_ = false;
 }
 
-std::optional<Sender::Piece> Sender::peek_piece(std::size_t payload_bytes_max, Instant) const {
+// Repairs first.
+LsnRange Sender::next_range() const {
+  return repairs_.empty() ? LsnRange{sent_end_, std::min(offered_end_, window_end_)} : repairs_.ranges().front();
+}
+
+Instant Sender::held_until() const {
+  const LsnRange range = next_range();
+  return range.begin < range.end && rate_.next() > last_sent_ ? rate_.next() : kNever;
+}
+
+std::optional<Sender::Piece> Sender::peek_piece(std::size_t payload_bytes_max, Instant now) const {
   CHECK(payload_bytes_max > 0);
   const bool repair = !repairs_.empty();
-  const LsnRange range = repair ? repairs_.ranges().front() : LsnRange{sent_end_, std::min(offered_end_, window_end_)};
-  if (range.empty()) return std::nullopt;
+  const LsnRange range = next_range();
+  // What is sent again takes the place of what was lost.
+  if (range.empty() || !rate_.allows(repair ? ByteCount{} : under_way(), now)) return std::nullopt;
   const Batch& batch = batches_.holding(range.begin);
   const Lsn end = std::min({range.end, batch.range.end, range.begin + ByteCount{payload_bytes_max}});
   return Piece{{range.begin, end}, batch, repair};
@@ -92,6 +109,7 @@ std::optional<Sender::Piece> Sender::peek_piece(std::size_t payload_bytes_max, I
 void Sender::pop_piece(const Piece& piece, Instant now) {
   ++counters_.frames_sent;
   counters_.bytes_sent += piece.range.size().value;
+  rate_.on_sent(piece.range.size(), now);
   if (piece.repair) {
     counters_.bytes_resent += piece.range.size().value;
     repairs_.erase(piece.range);

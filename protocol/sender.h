@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "protocol/batch_queue.h"
 #include "protocol/frame.h"
+#include "protocol/rate_control.h"
 #include "protocol/recent_ranges.h"
 #include "protocol/round_trip.h"
 
@@ -38,7 +39,7 @@ class Sender {
     std::uint64_t probes_sent = 0;
   };
 
-  Sender(Lsn begin, Lsn window_end, Duration heartbeat, Instant now);
+  Sender(Lsn begin, Lsn window_end, Duration heartbeat, Instant now, RateLimits limits = {});
 
   // ---- Inputs
   Lsn offered_end() const { return offered_end_; }  // The next batch must begin here.
@@ -62,6 +63,8 @@ class Sender {
   // Frames sent long (20 ms and 4 round trips) after `since` and after the oldest unacknowledged byte was first sent
   // arrived, but not that byte: the path may not carry what it is sent in.
   bool stalls_since(Instant since) const;
+  // When a piece that waits for the rate's cap may go; kNever when none does.
+  Instant held_until() const;
 
   Lsn sent_end() const { return sent_end_; }
   Lsn received_end() const { return received_end_; }  // As acknowledged: batches below are forgotten.
@@ -69,12 +72,15 @@ class Sender {
   const Counters& counters() const { return counters_; }
 
  private:
+  void take_sample(Duration round_trip, const Ack& ack, Instant now);
   void request_repairs(const Ack& ack, Instant now);
   bool tail_unacknowledged() const { return received_end_ < sent_end_; }
   bool news_unheard() const { return heard_flushed_end_ < flushed_end_ || heard_confirmed_end_ < confirmed_end_; }
   bool window_shut() const { return sent_end_ >= window_end_; }
   bool waits_for_answer() const { return tail_unacknowledged() || news_unheard() || window_shut(); }
   Duration probe_timeout() const;
+  LsnRange next_range() const;
+  ByteCount under_way() const { return sent_end_ - received_end_; }
 
   BatchQueue batches_;  // From the one that holds received_end_ to offered_end_.
   Lsn offered_end_;
@@ -93,6 +99,8 @@ class Sender {
   Instant waits_since_;    // The same, or later: when the first byte beyond it was sent.
   int backoff_ = 0;        // Doublings of the probe timeout since an answer came.
   RoundTrip round_trip_;
+  RateControl rate_;
+  ByteCount unsampled_{};  // Acknowledged since the last sample of a round trip.
   Counters counters_;
 };
 

@@ -86,6 +86,7 @@ TEST(Config, NamesAMistypedValueWithItsPlace) {
                {"primary.restore_command", "where to put it", "%p for the path"});
   expect_error(replaced(kPrimary, "[[port]]", "catch_up_rate = \"fast\"\n[[port]]"), {"primary.catch_up_rate"});
   expect_error(replaced(kPrimary, "[[port]]", "slow_backlog = \"8kB\"\n[[port]]"), {"primary.slow_backlog"});
+  expect_error(kPrimary + "\nmax_rate = \"1kB\"\n", {"node.max_rate", "64kB"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"5MB\"\n[[port]]"), {"runtime.ring", "power of two"});
   expect_error(replaced(kPrimary, "[[port]]", "[runtime]\nring = \"64 apples\"\n[[port]]"),
                {"64 apples", "kB, MB, GB"});
