@@ -138,7 +138,8 @@ Verdict read_data(ByteReader& in, Lsn position, std::span<const std::byte> paylo
 Verdict read_path_probe(ByteReader& in, std::size_t frame_bytes, PathProbe& out) {
   out.number = in.le<std::uint32_t>();
   out.frame_bytes = in.le<std::uint32_t>();
-  return out.frame_bytes <= frame_bytes ? Verdict::kAccepted : Verdict::kBadField;
+  return out.frame_bytes > kPathProbeHeaderBytes && out.frame_bytes <= frame_bytes ? Verdict::kAccepted
+                                                                                   : Verdict::kBadField;
 }
 
 }  // namespace

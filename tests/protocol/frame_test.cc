@@ -127,7 +127,8 @@ TEST(Frame, OfAPathProbeIsAsLongAsItSays) {
     made.body = PathProbe{7, bytes};
     EXPECT_EQ(decoded<PathProbe>(encoded(made)), (PathProbe{7, bytes}));
   }
-  EXPECT_EQ(verdict_of(with_number(encoded(sample("path_probe")), 116, 201, 4)), Verdict::kBadField);
+  for (const std::uint32_t bytes : {0u, 120u, 201u})
+    EXPECT_EQ(verdict_of(with_number(encoded(sample("path_probe")), 116, bytes, 4)), Verdict::kBadField) << bytes;
   made.body = PathProbe{7, 1440};
   Bytes longer = encoded(made);
   longer.resize(longer.size() + 32);
