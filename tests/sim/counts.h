@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/time.h"
+
 namespace slipstream::sim {
 
 enum class Fault : std::uint8_t {
@@ -137,6 +139,7 @@ struct Counts {
   std::uint64_t frames = 0;
   std::uint64_t commits = 0;  // Acknowledged to clients.
   std::uint64_t sessions = 0;
+  Duration simulated{};
   std::array<std::uint64_t, kFaultNames.size()> faults{};
   std::array<std::uint64_t, kCheckNames.size()> checks{};
 
@@ -144,6 +147,7 @@ struct Counts {
   void note(Check check) { ++checks[static_cast<std::size_t>(check)]; }
   void add(const Counts& other) {
     events += other.events, frames += other.frames, commits += other.commits, sessions += other.sessions;
+    simulated = simulated + other.simulated;
     for (std::size_t i = 0; i < faults.size(); ++i) faults[i] += other.faults[i];
     for (std::size_t i = 0; i < checks.size(); ++i) checks[i] += other.checks[i];
   }

@@ -110,9 +110,14 @@ int print_kinds(const char* what, const Names& names, const Values& values) {
 }
 
 void print_json(const Counts& counts, std::uint64_t seeds, std::uint64_t failed, std::uint64_t median) {
-  nlohmann::json out{
-      {"seeds", seeds},          {"failed", failed},          {"events", counts.events},    {"events_median", median},
-      {"frames", counts.frames}, {"commits", counts.commits}, {"sessions", counts.sessions}};
+  nlohmann::json out{{"seeds", seeds},
+                     {"failed", failed},
+                     {"events", counts.events},
+                     {"events_median", median},
+                     {"frames", counts.frames},
+                     {"commits", counts.commits},
+                     {"sessions", counts.sessions},
+                     {"simulated_hours", static_cast<double>(counts.simulated.ns) / 3.6e12}};
   for (std::size_t i = 0; i < kFaultNames.size(); ++i) out["faults"][kFaultNames[i]] = counts.faults[i];
   for (std::size_t i = 0; i < kCheckNames.size(); ++i) out["checks"][kCheckNames[i]] = counts.checks[i];
   fmt::print("{}\n", out.dump(2));
@@ -147,8 +152,11 @@ int run(const Options& options) {
     print_json(total, options.seeds.size(), failed, median);
     return failed > 0;
   }
-  fmt::print("{} seeds, {} failed; {} events (median {}), {} frames, {} connections, {} commits acknowledged\n",
-             options.seeds.size(), failed, total.events, median, total.frames, total.sessions, total.commits);
+  fmt::print(
+      "{} seeds, {} failed; {} events (median {}), {} frames, {} connections, {} commits acknowledged; "
+      "{:.2f} hours simulated\n",
+      options.seeds.size(), failed, total.events, median, total.frames, total.sessions, total.commits,
+      static_cast<double>(total.simulated.ns) / 3.6e12);
   const int missing =
       print_kinds("faults", kFaultNames, total.faults) + print_kinds("checks", kCheckNames, total.checks);
   if (options.all_kinds && missing > 0) fmt::print(stderr, "{} kinds did not occur\n", missing);

@@ -59,6 +59,12 @@ bool World::until(Duration limit, const std::function<bool()>& done) {
 }
 
 void World::run() {
+  const Instant begin = scheduler.now();
+  live();
+  counts.simulated = scheduler.now() - begin;
+}
+
+void World::live() {
   for (auto& host : replicas_) {
     host->make_empty(kOrigin, LogId{{++logs_made_, random_.next()}});
   }

@@ -29,6 +29,7 @@ class World {
   Profile profile;
 
  private:
+  void live();
   // Events until `done` or `limit` has passed. Whether it was done.
   bool until(Duration limit, const std::function<bool()>& done);
   void run_for(Duration time) {
