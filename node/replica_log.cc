@@ -20,6 +20,7 @@ ReplicaLog::ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, con
       first_operation_(first_operation),
       start_(start),
       scanner_(layout, recovered.durable_end, start, expect),
+      ahead_(scanner_),
       received_end_(recovered.durable_end),
       synced_end_(recovered.durable_end),
       durable_end_(recovered.durable_end),
@@ -37,14 +38,36 @@ bool ReplicaLog::touches(Lsn begin, Lsn end) const {
   });
 }
 
+void ReplicaLog::on_received(Lsn received_end) {
+  if (received_end <= received_end_) return;
+  look_ahead({received_end_, received_end});
+  received_end_ = received_end;
+}
+
+void ReplicaLog::look_ahead(LsnRange received) {
+  if (start_ != wal::Scanner::Start::kPage) return;
+  for (Lsn at = received.begin; at < received.end && ahead_.records() == 0 && !ahead_.skipped_end();) {
+    const Lsn end = std::min(received.end, Lsn{align_down(at, kWriteBytesMax).value + kWriteBytesMax});
+    ahead_.on_bytes(memory({at, end}));
+    at = end;
+  }
+}
+
+// Whatever is behind the rest of a record that the log begins in waits for that.
+Lsn ReplicaLog::writable_end() const {
+  const auto rest_end = ahead_.skipped_end();
+  return rest_end && synced_end_ < *rest_end ? std::min(*rest_end, received_end_) : received_end_;
+}
+
 // Much goes straight from the ring, as whole blocks, many writes side by side. Little goes together with the partial
 // block at its end, from a copy with zeros behind: one write and one flush of the disk for all that came while the one
 // before was under way.
 std::optional<WriteOp> ReplicaLog::next_write(Instant now) {
-  if (submitted_end_ >= received_end_ || (no_space_ && now < retry_at_)) return std::nullopt;
+  const Lsn writable = writable_end();
+  if (submitted_end_ >= writable || (no_space_ && now < retry_at_)) return std::nullopt;
   if (std::ranges::find(writes_, false, &Write::busy) == writes_.end()) return std::nullopt;
   const Lsn begin = align_down(submitted_end_, kBlock);
-  Lsn end = std::min(received_end_, Lsn{align_down(begin, kWriteBytesMax).value + kWriteBytesMax});
+  Lsn end = std::min(writable, Lsn{align_down(begin, kWriteBytesMax).value + kWriteBytesMax});
   if (end - begin > ByteCount{kTailBytesMax}) end = align_down(end, kBlock);
   if (touches(begin, end)) return std::nullopt;
   return start({submitted_end_, end}, now);
@@ -113,6 +136,7 @@ void ReplicaLog::rewind() {
   copy_bytes(std::span(last_block_).first(begun.size().value),
              ring_.subspan(begun.begin.value & (ring_.size() - 1), begun.size().value));
   scanner_.restart(durable_end_, scanner_.records() == 0 ? start_ : scanner_.next_start());
+  if (scanner_.records() == 0) ahead_.restart(durable_end_, start_);
 }
 
 }  // namespace slipstream::node

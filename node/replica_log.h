@@ -15,7 +15,9 @@ namespace slipstream::node {
 // Brings received bytes from the ring to stable storage and finds the records in them.
 // Guarantees: (1) durable_end() is the end of a complete, valid record all of which is on stable storage. (2) No two
 // writes under way touch the same 4 KiB block.
-//   (3) A write's bytes beyond what was received are zeros.
+//   (3) A write's bytes beyond what was received are zeros. (4) Where the log begins inside a record, the rest of that,
+//   which no checksum covers, is on stable storage before anything behind it is written: whatever records recovery
+//   finds, all before them is there.
 class ReplicaLog {
  public:
   static constexpr std::uint64_t kBlock = 4096;
@@ -25,7 +27,7 @@ class ReplicaLog {
   ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered,
              wal::Scanner::Start start, wal::Scanner::Expect expect, std::uint32_t first_operation);
 
-  void on_received(Lsn received_end) { received_end_ = std::max(received_end_, received_end); }
+  void on_received(Lsn received_end);
   std::optional<WriteOp> next_write(Instant now);
   bool owns(std::uint32_t operation) const { return operation - first_operation_ < kWritesMax; }
   void on_written(std::uint32_t operation, DiskStatus status, Instant now);
@@ -61,6 +63,8 @@ class ReplicaLog {
   std::span<std::byte> memory(LsnRange range) const {
     return ring_.subspan(range.begin.value & (ring_.size() - 1), range.size().value);
   }
+  void look_ahead(LsnRange received);
+  Lsn writable_end() const;
   WriteOp start(LsnRange range, Instant now);
   void advance();
   void keep_last_block();
@@ -69,6 +73,7 @@ class ReplicaLog {
   std::uint32_t first_operation_;
   wal::Scanner::Start start_;  // How the scan goes on where no record was seen yet.
   wal::Scanner scanner_;
+  wal::Scanner ahead_;  // Of what is received, until it knows where the first record begins.
   Lsn received_end_, synced_end_, durable_end_;
   Lsn submitted_end_;
   std::array<Write, kWritesMax> writes_{};

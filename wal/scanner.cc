@@ -85,6 +85,7 @@ void Scanner::restart(Lsn begin, Start start) {
   held_bytes_ = 0;
   body_left_ = 0;
   padding_ends_record_ = false;
+  skipped_end_.reset();
   const bool on_page = begin.value % kPageBytes == 0;
   CHECK(start != Start::kPage || on_page);
   at_page_start_ = start == Start::kPage;
@@ -327,6 +328,7 @@ std::size_t Scanner::skip(std::span<const std::byte> bytes) {
   at_ = at_ + ByteCount{count};
   body_left_ -= count;
   if (body_left_ == 0) {
+    if (state_ == State::kSkipContinuation) skipped_end_ = at_;
     if (state_ == State::kSkipContinuation && at_.value % 8 != 0) {
       body_left_ = 8 - at_.value % 8;
       state_ = State::kPadding;

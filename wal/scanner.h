@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -66,6 +67,8 @@ class Scanner {
   Lsn apply_awaited_end() const {
     return apply_awaited_end_;
   }  // End of the last commit seen whose client waits for its being applied (commit_record.h).
+  // kPage: where the continuation ends that was skipped, once that is known. No checksum covers those bytes.
+  std::optional<Lsn> skipped_end() const { return skipped_end_; }
   std::uint64_t records() const { return records_; }
   Start next_start() const {
     return ended_by_switch_ ? Start::kSwitched : Start::kRecord;
@@ -111,6 +114,7 @@ class Scanner {
   std::array<std::byte, 40> page_held_{};    // A page header that arrives in pieces.
   std::array<std::byte, 24> held_{};         // A record header that arrives in pieces, perhaps on two pages.
   std::size_t held_bytes_ = 0;
+  std::optional<Lsn> skipped_end_;
   bool at_page_start_ = true;    // The scan began at this page: its continuation is skipped, unverified.
   Lsn current_begin_{};          // Of the record being read.
   std::uint64_t body_left_ = 0;  // Bytes of it still to come, without page headers (and of a skipped continuation).

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "wal/wal_writer.h"
+
 namespace slipstream::node {
 namespace {
 
@@ -32,6 +34,42 @@ TEST(ReplicaLog, WritesTheBlockWithTheDurableEndAsItWasWhenASessionBeginsAnew) {
   EXPECT_EQ(write->at, kBegin);
   EXPECT_TRUE(std::ranges::all_of(write->bytes.first(100), [](std::byte each) { return each == std::byte{'a'}; }));
   EXPECT_EQ(write->bytes[100], std::byte{'b'});
+}
+
+// A log may begin inside a record whose beginning it lacks, so no checksum covers the rest. Were it written along with
+// the records behind it, a power cut could leave those and lose it, and recovery would count it as held.
+TEST(ReplicaLog, WritesNothingBehindTheRestOfARecordUntilThatIsDurable) {
+  wal::WalWriter writer(Lsn{kBegin.value - 2 * wal::kPageBytes}, kSegment, SystemId{7});
+  const Lsn record_end = writer.record(2 * wal::kPageBytes + 1000);
+  const Lsn next_end = writer.record(5000);
+  std::vector<std::byte> ring(4u << 20);
+  std::ranges::copy(writer.at({kBegin, next_end}),
+                    ring.begin() + static_cast<std::ptrdiff_t>(kBegin.value % ring.size()));
+  wal::Recovered recovered;
+  recovered.durable_end = kBegin;
+  ReplicaLog log(wal::SegmentLayout(kSegment), ring, recovered, wal::Scanner::Start::kPage, {}, 0);
+
+  for (int session = 0; session < 2; ++session) {
+    log.on_received(kBegin + ByteCount{60});  // The first page's header, and a little.
+    const auto beginning = log.next_write(Instant{});
+    ASSERT_TRUE(beginning);
+    log.on_received(session == 0 ? record_end + ByteCount{40} : next_end);  // The next record is not complete at first.
+    log.on_written(beginning->id, DiskStatus::kOk, Instant{});
+    const auto rest = log.next_write(Instant{});
+    ASSERT_TRUE(rest);
+    const std::size_t rest_bytes = (record_end - rest->at).value;
+    EXPECT_TRUE(
+        std::ranges::all_of(rest->bytes.subspan(rest_bytes), [](std::byte each) { return each == std::byte{0}; }));
+    EXPECT_FALSE(log.next_write(Instant{}));
+    log.on_written(rest->id, DiskStatus::kOk, Instant{});
+    EXPECT_EQ(log.durable_end(), kBegin);
+    const auto behind = log.next_write(Instant{});
+    ASSERT_TRUE(behind);
+    log.on_written(behind->id, DiskStatus::kOk, Instant{});
+    EXPECT_TRUE(log.settled());
+    if (session == 0) log.rewind();
+  }
+  EXPECT_EQ(log.durable_end(), next_end);
 }
 
 }  // namespace
