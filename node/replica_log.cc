@@ -16,7 +16,8 @@ constexpr Duration kNoSpaceRetry = milliseconds(500);
 
 ReplicaLog::ReplicaLog(wal::SegmentLayout layout, std::span<std::byte> ring, const wal::Recovered& recovered,
                        wal::Scanner::Start start, wal::Scanner::Expect expect, std::uint32_t first_operation)
-    : ring_(ring),
+    : layout_(layout),
+      ring_(ring),
       first_operation_(first_operation),
       start_(start),
       scanner_(layout, recovered.durable_end, start, expect),
@@ -53,10 +54,20 @@ void ReplicaLog::look_ahead(LsnRange received) {
   }
 }
 
-// Whatever is behind the rest of a record that the log begins in waits for that.
+// Whatever is behind bytes that no checksum covers waits for them.
 Lsn ReplicaLog::writable_end() const {
+  Lsn end = std::min(received_end_, submitted_end_ + ByteCount{kWriteBytesMax});
   const auto rest_end = ahead_.skipped_end();
-  return rest_end && synced_end_ < *rest_end ? std::min(*rest_end, received_end_) : received_end_;
+  if (rest_end && synced_end_ < *rest_end) end = std::min(*rest_end, end);
+  for (Lsn page = align_up(submitted_end_, wal::kPageBytes); page < end; page = page + ByteCount{wal::kPageBytes})
+    if (synced_end_ < page && unchecked_before(page)) return page;
+  return end;
+}
+
+bool ReplicaLog::unchecked_before(Lsn page) const {
+  constexpr std::size_t kBytes = 4;
+  if (received_end_ - page < ByteCount{kBytes}) return true;  // Not known yet.
+  return wal::unchecked_before(memory({page, page + ByteCount{kBytes}}).first<kBytes>(), layout_.offset_of(page) == 0);
 }
 
 // Much goes straight from the ring, as whole blocks, many writes side by side. Little goes together with the partial

@@ -15,9 +15,10 @@ namespace slipstream::node {
 // Brings received bytes from the ring to stable storage and finds the records in them.
 // Guarantees: (1) durable_end() is the end of a complete, valid record all of which is on stable storage. (2) No two
 // writes under way touch the same 4 KiB block.
-//   (3) A write's bytes beyond what was received are zeros. (4) Where the log begins inside a record, the rest of that,
-//   which no checksum covers, is on stable storage before anything behind it is written: whatever records recovery
-//   finds, all before them is there.
+//   (3) A write's bytes beyond what was received are zeros. (4) Bytes that no checksum covers are on stable storage
+//   before anything behind them is written: the rest of a record that the log begins inside of, a record that
+//   PostgreSQL never finished, the rest of a segment it switched from. So whatever records recovery finds, all before
+//   them is there.
 class ReplicaLog {
  public:
   static constexpr std::uint64_t kBlock = 4096;
@@ -65,10 +66,12 @@ class ReplicaLog {
   }
   void look_ahead(LsnRange received);
   Lsn writable_end() const;
+  bool unchecked_before(Lsn page) const;
   WriteOp start(LsnRange range, Instant now);
   void advance();
   void keep_last_block();
 
+  wal::SegmentLayout layout_;
   std::span<std::byte> ring_;
   std::uint32_t first_operation_;
   wal::Scanner::Start start_;  // How the scan goes on where no record was seen yet.

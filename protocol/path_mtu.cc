@@ -41,12 +41,14 @@ void PathMtu::on_reply(const PathReply& reply, Instant now) {
 
 void PathMtu::on_black_hole(Instant now) {
   counts_from_ = number_ + 1;
+  passed_ = frame_bytes_;
   set(base(), now);
   restart();
 }
 
 std::optional<std::size_t> PathMtu::candidate() const {
   if (too_long_ - frame_bytes_ == 1) return std::nullopt;
+  if (passed_ > frame_bytes_ && passed_ < too_long_) return passed_;
   if (too_long_ > port_bytes_) return port_bytes_;
   for (const std::size_t common : kCommon)
     if (common > frame_bytes_ && common < too_long_) return common;

@@ -18,7 +18,7 @@ namespace slipstream::protocol {
 //   (1) frame_bytes() exceeds kControlBytesMax only by what a probe, sent since the last black hole, came through with.
 //   (2) A length counts as too long after three probes without a reply; a late reply still counts.
 //   (3) After a black hole (frames of that length ceased to pass) frame_bytes() falls to kControlBytesMax at once, and
-//       the search begins anew.
+//       the search begins anew, first with that length: a false alarm costs one round trip.
 //   (4) What was found short of what the port takes is tried again every minute; at other times nothing is sent.
 class PathMtu {
  public:
@@ -45,6 +45,7 @@ class PathMtu {
   std::size_t port_bytes_ = 0;   // 0: not known yet.
   std::size_t frame_bytes_ = 0;  // Passes.
   std::size_t too_long_ = 0;     // Above frame_bytes_: does not pass, or cannot be sent.
+  std::size_t passed_ = 0;       // Did before the black hole; tried first.
   int tries_ = 0;                // Of the candidate.
   std::uint32_t number_ = 0;     // Of the last probe.
   std::uint32_t counts_from_ = 1;

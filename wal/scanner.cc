@@ -45,6 +45,11 @@ std::string_view version_of_magic(std::uint16_t magic) {
   }
 }
 
+bool unchecked_before(std::span<const std::byte, 4> page, bool first_of_segment) {
+  const auto info = ByteReader(page.subspan<2>()).le<std::uint16_t>();
+  return (info & kFirstIsOverwriteContrecord) != 0 || (first_of_segment && (info & kFirstIsContrecord) == 0);
+}
+
 std::string_view to_string(ScanFault fault) {
   switch (fault) {
     case ScanFault::kNone:

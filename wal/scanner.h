@@ -130,6 +130,10 @@ class Scanner {
   bool ended_by_switch_ = false;  // The last complete record was one.
 };
 
+// Whether no record's checksum may cover what is right before this page, as its first four bytes tell: a record that
+// was never finished, or the rest of a segment behind an XLOG_SWITCH.
+bool unchecked_before(std::span<const std::byte, 4> page, bool first_of_segment);
+
 // Major versions of which an excerpt of WAL is among the tests (tests/golden/wal, with the script that makes them). The
 // scanner knows the page magics of others, which it was never shown.
 constexpr std::array<std::uint32_t, 1> kSupportedVersions{15};

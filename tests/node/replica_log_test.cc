@@ -72,5 +72,51 @@ TEST(ReplicaLog, WritesNothingBehindTheRestOfARecordUntilThatIsDurable) {
   EXPECT_EQ(log.durable_end(), next_end);
 }
 
+// What a log of pages to `writer`'s end does with each write, until nothing is left: no write goes across `barrier`,
+// and what is behind it waits.
+void expect_nothing_behind_until_durable(wal::WalWriter& writer, Lsn barrier) {
+  std::vector<std::byte> ring(8u << 20);
+  std::ranges::copy(writer.at({writer.begin(), writer.end()}),
+                    ring.begin() + static_cast<std::ptrdiff_t>(writer.begin().value % ring.size()));
+  wal::Recovered recovered;
+  recovered.durable_end = writer.begin();
+  ReplicaLog log(wal::SegmentLayout(kSegment), ring, recovered, wal::Scanner::Start::kPage, {}, 0);
+  std::vector<WriteOp> before;
+  log.on_received(barrier + ByteCount{2});  // Of the page's header too little to tell.
+  for (int i = 0; i < 2; ++i) {
+    while (const auto write = log.next_write(Instant{})) before.push_back(*write);
+    log.on_received(writer.end());
+  }
+  for (const WriteOp& write : before) {
+    EXPECT_LE(write.at + ByteCount{write.bytes.size()}, barrier);
+    log.on_written(write.id, DiskStatus::kOk, Instant{});
+  }
+  EXPECT_EQ(log.synced_end(), barrier);
+  EXPECT_LT(log.durable_end(), barrier);
+  while (const auto write = log.next_write(Instant{})) log.on_written(write->id, DiskStatus::kOk, Instant{});
+  EXPECT_EQ(log.durable_end(), writer.end());
+}
+
+TEST(ReplicaLog, WritesNothingBehindARecordThatWasNeverFinishedUntilThatIsDurable) {
+  wal::WalWriter writer(kBegin, kSegment, SystemId{7});
+  const Lsn last_end = writer.record(1000);
+  const Lsn last_begin = writer.previous();
+  writer.record(5 * wal::kPageBytes);
+  const Lsn given_up{align_down(last_end, wal::kPageBytes).value + 3 * wal::kPageBytes};
+  writer.cut(given_up, last_begin);
+  writer.abandon_record();
+  writer.record(500);
+  expect_nothing_behind_until_durable(writer, given_up);
+}
+
+TEST(ReplicaLog, WritesNothingOfTheNextSegmentUntilTheRestBehindASwitchIsDurable) {
+  wal::WalWriter writer(kBegin, kSegment, SystemId{7});
+  writer.record(1000);
+  writer.switch_segment();
+  const Lsn segment_end = writer.end();
+  writer.record(500);
+  expect_nothing_behind_until_durable(writer, segment_end);
+}
+
 }  // namespace
 }  // namespace slipstream::node

@@ -72,6 +72,14 @@ TEST_F(PathMtuTest, FallsAtOnceWhenThePathShrinksAndFindsItAnew) {
   EXPECT_EQ(path.frame_bytes(), 1472u);
 }
 
+TEST_F(PathMtuTest, AFalseAlarmCostsOneRoundTrip) {
+  carries = 1472;
+  run(seconds(1));
+  path.on_black_hole(now);
+  EXPECT_EQ(run(kRoundTrip).front(), 1472u);
+  EXPECT_EQ(path.frame_bytes(), 1472u);
+}
+
 TEST_F(PathMtuTest, TriesAgainEveryMinuteWhetherThePathHasGrown) {
   carries = 1472;
   run(seconds(5));
