@@ -35,7 +35,7 @@ class NothingMoreReceived : public node::Port {
  public:
   explicit NothingMoreReceived(node::Port& port) : port_(port) {}
   void begin_turn(Instant now) override { port_.begin_turn(now); }
-  std::size_t receive(std::span<std::span<std::byte>>) override { return 0; }
+  std::size_t receive(std::span<protocol::Arrival>) override { return 0; }
   std::size_t room(NodeId peer) override { return port_.room(peer); }
   void send(NodeId peer, const node::OutFrame& frame) override { port_.send(peer, frame); }
   void flush() override { port_.flush(); }

@@ -134,7 +134,8 @@ void receive_sealed(benchmark::State& state) {
     state.ResumeTiming();
     for (std::size_t i = 0; i < kPackets; ++i) {
       auto& packet = b.packet(i);
-      benchmark::DoNotOptimize(open_frame(packet, opening, group));
+      Arrival arrival(packet);
+      benchmark::DoNotOptimize(open_frame(arrival, opening, group));
       std::memcpy(b.scratch.data(), packet.data(), packet.size());
       benchmark::ClobberMemory();
     }

@@ -137,7 +137,7 @@ void DpdkPort::ask_for_next_hops(Instant now) {
     if (Line& line = lines_[route.line]; line.device->room() > 0 && route.hop.asks(now)) ask(line, route.hop.address());
 }
 
-std::size_t DpdkPort::receive(std::span<std::span<std::byte>> frames) {
+std::size_t DpdkPort::receive(std::span<protocol::Arrival> frames) {
   constexpr unsigned kAnswersMax = 4;
   const Instant now = coarse_now();
   std::size_t count = 0;
@@ -159,7 +159,7 @@ std::size_t DpdkPort::receive(std::span<std::span<std::byte>> frames) {
       for (Route& route : routes_)
         if (route.line == at && route.address == datagram->from_address)
           route.hop.on_datagram(datagram->from_address, datagram->from_mac, now);
-      frames[count++] = packets[k].subspan(datagram->offset, datagram->frame.size());
+      frames[count++] = protocol::Arrival(packets[k].subspan(datagram->offset, datagram->frame.size()));
     }
   }
   if (!lines_.empty()) next_line_ = (next_line_ + 1) % lines_.size();

@@ -29,7 +29,7 @@ class DpdkPort : public NetworkPort {
                                                               const std::vector<PeerConfig>& peers);
   ~DpdkPort() override;
 
-  std::size_t receive(std::span<std::span<std::byte>> frames) override;
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override;

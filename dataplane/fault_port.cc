@@ -17,7 +17,7 @@ bool FaultPort::happens(double probability) {
   return probability > 0 && static_cast<double>(next_random() >> 11) * 0x1.0p-53 < probability;
 }
 
-std::size_t FaultPort::receive(std::span<std::span<std::byte>> frames) {
+std::size_t FaultPort::receive(std::span<protocol::Arrival> frames) {
   given_.clear();
   given_.reserve(frames.size());
   ++clock_;
@@ -25,10 +25,10 @@ std::size_t FaultPort::receive(std::span<std::span<std::byte>> frames) {
   while (!held_.empty() && held_.front().due <= clock_ && count < frames.size()) {
     given_.push_back(std::move(held_.front().bytes));
     held_.pop_front();
-    frames[count++] = given_.back();
+    frames[count++] = protocol::Arrival(given_.back());
   }
   // Half the room is left for duplicates.
-  std::array<std::span<std::byte>, 64> arrived;
+  std::array<protocol::Arrival, 64> arrived;
   const std::size_t room = std::min(arrived.size(), (frames.size() - count) / 2);
   const std::size_t got = inner_->receive(std::span(arrived).first(room));
   for (std::size_t i = 0; i < got; ++i) {
@@ -37,7 +37,8 @@ std::size_t FaultPort::receive(std::span<std::span<std::byte>> frames) {
       ++counters_.lost;
       continue;
     }
-    const std::vector<std::byte> copy(arrived[i].begin(), arrived[i].end());
+    const auto bytes = arrived[i].bytes();
+    const std::vector<std::byte> copy(bytes.begin(), bytes.end());
     if (happens(faults_.reorder)) {
       ++counters_.reordered;
       held_.push_back({copy, clock_ + 1 + next_random() % 8});
@@ -49,11 +50,11 @@ std::size_t FaultPort::receive(std::span<std::span<std::byte>> frames) {
       const std::uint64_t bit = next_random() % (copy.size() * 8);
       given_.back()[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
     }
-    frames[count++] = given_.back();
+    frames[count++] = protocol::Arrival(given_.back());
     if (happens(faults_.duplicate) && count < frames.size()) {
       ++counters_.duplicated;
       given_.push_back(copy);
-      frames[count++] = given_.back();
+      frames[count++] = protocol::Arrival(given_.back());
     }
   }
   return count;

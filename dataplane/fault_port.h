@@ -25,7 +25,7 @@ class FaultPort : public node::Port {
       : inner_(std::move(inner)), faults_(faults), random_(faults.seed * 0x9e3779b97f4a7c15 + 1) {}
 
   void begin_turn(Instant now) override { inner_->begin_turn(now); }
-  std::size_t receive(std::span<std::span<std::byte>> frames) override;
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override { return inner_->room(peer); }
   void send(NodeId peer, const node::OutFrame& frame) override { inner_->send(peer, frame); }
   void flush() override { inner_->flush(); }

@@ -11,7 +11,7 @@ node::Port* RoutedPort::port_to(NodeId peer) const {
   return nullptr;
 }
 
-std::size_t RoutedPort::receive(std::span<std::span<std::byte>> frames) {
+std::size_t RoutedPort::receive(std::span<protocol::Arrival> frames) {
   std::size_t count = 0;
   for (std::size_t i = 0; i < routes_.size() && count < frames.size(); ++i)
     count += routes_[(next_ + i) % routes_.size()].port->receive(frames.subspan(count));

@@ -16,7 +16,7 @@ class RoutedPort : public NetworkPort {
   };
   explicit RoutedPort(std::vector<Route> routes) : routes_(std::move(routes)) {}
 
-  std::size_t receive(std::span<std::span<std::byte>> frames) override;
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override;

@@ -231,13 +231,13 @@ void UdpPort::receive_messages() {
   }
 }
 
-std::size_t UdpPort::receive(std::span<std::span<std::byte>> frames) {
+std::size_t UdpPort::receive(std::span<protocol::Arrival> frames) {
   if (arrivals_.empty()) receive_messages();
   std::size_t count = 0;
   while (count < frames.size() && !arrivals_.empty()) {
     Arrival& next = arrivals_.back();
     const std::size_t bytes = std::min(next.segment, next.left.size());
-    frames[count++] = next.left.first(bytes);
+    frames[count++] = protocol::Arrival(next.left.first(bytes));
     next.left = next.left.subspan(bytes);
     if (next.left.empty()) arrivals_.pop_back();
   }

@@ -43,7 +43,7 @@ class UdpPort : public NetworkPort {
                                                              const std::vector<PeerConfig>& peers);
   ~UdpPort() override;
 
-  std::size_t receive(std::span<std::span<std::byte>> frames) override;
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override;

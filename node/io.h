@@ -11,6 +11,7 @@
 #include "base/ids.h"
 #include "base/lsn.h"
 #include "base/time.h"
+#include "protocol/arrival.h"
 
 // The world as the nodes see it: the few things they ask for and are told. Implemented by dataplane/, wal/io, postgres/
 // and by the simulator. Nodes never call these; step() does.
@@ -34,9 +35,8 @@ class Port {
  public:
   virtual ~Port() = default;
   virtual void begin_turn(Instant) {}  // What time it is until the next turn.
-  // Fills `frames` with up to its size received frames; they stay valid until the next receive(),
-  // and may be written to.
-  virtual std::size_t receive(std::span<std::span<std::byte>> frames) = 0;
+  // Fills `frames` with up to its size received frames; they stay valid until the next receive().
+  virtual std::size_t receive(std::span<protocol::Arrival> frames) = 0;
   // How many frames may be sent to `peer` now. 0 also while its link is down.
   virtual std::size_t room(NodeId peer) = 0;
   virtual void send(NodeId peer,

@@ -352,11 +352,11 @@ void PrimaryNode::on_upstream(const UpstreamEvent& event, Instant now) {
 
 bool PrimaryNode::wants_upstream() const { return !impl_->confirmer.full(); }
 
-Verdict PrimaryNode::on_frame(std::span<const std::byte> bytes, Instant now) {
+Verdict PrimaryNode::on_frame(const protocol::Arrival& arrival, Instant now) {
   Impl& n = *impl_;
   n.now_seen = now;
   protocol::Frame frame;
-  if (const Verdict verdict = protocol::decode(bytes, frame); verdict != Verdict::kAccepted)
+  if (const Verdict verdict = protocol::decode(arrival, frame); verdict != Verdict::kAccepted)
     return n.verdicts.count(verdict);
   const auto& h = frame.header;
   if (h.stream != 0) return n.verdicts.count(Verdict::kOtherStream);

@@ -14,6 +14,7 @@
 #include "node/io.h"
 #include "node/snapshot.h"
 #include "node/state_file.h"
+#include "protocol/arrival.h"
 #include "protocol/rate_control.h"
 #include "protocol/verdict.h"
 
@@ -50,7 +51,7 @@ class PrimaryNode {
   // Inputs.
   void on_upstream(const UpstreamEvent& event, Instant now);
   bool wants_upstream() const;  // False while more chunks wait to be read than should: leave events where they are.
-  [[nodiscard]] protocol::Verdict on_frame(std::span<const std::byte> frame, Instant now);
+  [[nodiscard]] protocol::Verdict on_frame(const protocol::Arrival& frame, Instant now);
   void on_disk(DiskDone done, Instant now);  // Completion of a read or persist of ours.
   void on_deadline(Instant now);
 

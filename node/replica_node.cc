@@ -11,10 +11,10 @@ ReplicaNode::ReplicaNode(ReplicaOptions options, State state, wal::Recovered rec
     : impl_(std::make_unique<Impl>(std::move(options), std::move(state), recovered, ring, compare_memory, now)) {}
 ReplicaNode::~ReplicaNode() = default;
 
-Verdict ReplicaNode::on_frame(std::span<const std::byte> bytes, Instant now) {
+Verdict ReplicaNode::on_frame(const protocol::Arrival& arrival, Instant now) {
   Impl& n = *impl_;
   protocol::Frame frame;
-  if (const Verdict verdict = protocol::decode(bytes, frame); verdict != Verdict::kAccepted)
+  if (const Verdict verdict = protocol::decode(arrival, frame); verdict != Verdict::kAccepted)
     return n.verdicts.count(verdict);
   const auto& h = frame.header;
   if (h.stream != 0) return n.verdicts.count(Verdict::kOtherStream);

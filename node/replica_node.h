@@ -14,6 +14,7 @@
 #include "node/io.h"
 #include "node/snapshot.h"
 #include "node/state_file.h"
+#include "protocol/arrival.h"
 #include "protocol/verdict.h"
 #include "wal/ledger.h"
 #include "wal/recovery.h"
@@ -66,7 +67,7 @@ class ReplicaNode {
   ~ReplicaNode();
 
   // Inputs.
-  [[nodiscard]] protocol::Verdict on_frame(std::span<const std::byte> frame, Instant now);
+  [[nodiscard]] protocol::Verdict on_frame(const protocol::Arrival& frame, Instant now);
   void on_disk(DiskDone done, Instant now);  // Completion of a write, read, persist or history of ours.
   void on_standby(const StandbyEvent& event, Instant now);
   void on_deadline(Instant now);

@@ -214,10 +214,10 @@ std::optional<SharedSealing::Piece> SealedPort::shared_piece(Channel& to, const 
   return shared_->seal(to.group_key, frame.payload);
 }
 
-Verdict SealedPort::on_group_frame(Channel& from, std::span<std::byte> bytes) {
+Verdict SealedPort::on_group_frame(Channel& from, const protocol::Arrival& arrival) {
   protocol::Frame frame;
-  const Verdict verdict = protocol::decode(bytes, frame);
-  seal::wipe(bytes);
+  const Verdict verdict = protocol::decode(arrival, frame);
+  seal::wipe(arrival.bytes());
   if (verdict != Verdict::kAccepted) return verdict;
   if (const auto* given = std::get_if<protocol::GroupKey>(&frame.body); given && from.responder) {
     from.group.add(given->key);
@@ -233,7 +233,7 @@ Verdict SealedPort::on_group_frame(Channel& from, std::span<std::byte> bytes) {
 
 // ---- Arrivals
 
-std::size_t SealedPort::receive(std::span<std::span<std::byte>> frames) {
+std::size_t SealedPort::receive(std::span<protocol::Arrival> frames) {
   for (int i = 0; i < kReceiveTries; ++i) {
     const std::size_t arrived = inner_.receive(frames);
     std::size_t opened = 0;
@@ -245,16 +245,16 @@ std::size_t SealedPort::receive(std::span<std::span<std::byte>> frames) {
 }
 
 // Whether it is for the node.
-bool SealedPort::open(std::span<std::byte> frame) {
+bool SealedPort::open(protocol::Arrival& frame) {
   protocol::Outside outside;
-  Verdict verdict = protocol::peek(frame, outside);
+  Verdict verdict = protocol::peek(frame.bytes(), outside);
   Channel* from = verdict == Verdict::kAccepted ? channel(outside.source) : nullptr;
   if (verdict == Verdict::kAccepted && (!from || outside.destination != options_.id)) verdict = Verdict::kUnknownNode;
   if (verdict == Verdict::kAccepted) {
     if (outside.key != 0)
       verdict = open_sealed(*from, frame, outside.key);
     else if (is_exchange(outside.kind))
-      verdict = on_exchange(*from, frame);
+      verdict = on_exchange(*from, frame.bytes());
     else
       verdict = Verdict::kNotSealed;
   }
@@ -264,7 +264,7 @@ bool SealedPort::open(std::span<std::byte> frame) {
   return verdict == Verdict::kAccepted && outside.key != 0 && !groups;
 }
 
-Verdict SealedPort::open_sealed(Channel& from, std::span<std::byte> frame, std::uint32_t key) {
+Verdict SealedPort::open_sealed(Channel& from, protocol::Arrival& frame, std::uint32_t key) {
   const auto is_for = [&](const std::optional<seal::Session>& session) {
     return session && session->opening.session_id() == key >> 8;
   };

@@ -46,7 +46,7 @@ class SealedPort : public Port {
   ~SealedPort() override;
 
   void begin_turn(Instant now) override;
-  std::size_t receive(std::span<std::span<std::byte>> frames) override;
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override { return inner_.room(peer); }
   // Until keys are agreed on, the latest frame is kept and sent then.
   void send(NodeId peer, const OutFrame& frame) override;
@@ -66,8 +66,8 @@ class SealedPort : public Port {
  private:
   struct Channel;
   Channel* channel(NodeId peer) const;
-  bool open(std::span<std::byte> frame);
-  protocol::Verdict open_sealed(Channel& from, std::span<std::byte> frame, std::uint32_t key);
+  bool open(protocol::Arrival& frame);
+  protocol::Verdict open_sealed(Channel& from, protocol::Arrival& frame, std::uint32_t key);
   protocol::Verdict on_exchange(Channel& from, std::span<const std::byte> frame);
   void request(Channel& to);
   void send_exchange(Channel& to, const protocol::Body& body);
@@ -77,7 +77,7 @@ class SealedPort : public Port {
   void tend_group();
   void tell_group_key(Channel& to);
   std::optional<SharedSealing::Piece> shared_piece(Channel& to, const OutFrame& frame);
-  protocol::Verdict on_group_frame(Channel& from, std::span<std::byte> frame);
+  protocol::Verdict on_group_frame(Channel& from, const protocol::Arrival& arrival);
   void send_body(Channel& to, const protocol::Body& body);
 
   Port& inner_;

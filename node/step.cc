@@ -10,7 +10,7 @@ constexpr std::size_t kBurst = 64;
 
 template <class Node>
 bool take_frames(Node& node, Port& port, Instant now) {
-  std::array<std::span<std::byte>, kBurst> frames;
+  std::array<protocol::Arrival, kBurst> frames;
   port.begin_turn(now);
   const std::size_t count = port.receive(frames);
   for (std::size_t i = 0; i < count; ++i) (void)node.on_frame(frames[i], now);

@@ -76,6 +76,9 @@ struct Envelope {
   Digest128 tag;
 };
 
+// Whether the plaintext tag is what tells of damage, or a key has proven the frame.
+enum class Trust : std::uint8_t { kTagged, kProven };
+
 // From behind the version on.
 Envelope read_header(ByteReader& in, FrameHeader& h) {
   Envelope envelope;
@@ -103,14 +106,15 @@ Envelope read_header(ByteReader& in, FrameHeader& h) {
   return envelope;
 }
 
-Verdict check_envelope(std::span<const std::byte> bytes, const FrameHeader& h, const Envelope& envelope) {
+Verdict check_envelope(std::span<const std::byte> bytes, const FrameHeader& h, const Envelope& envelope, Trust trust) {
   const std::size_t header_bytes = envelope.header_bytes;
   if (header_bytes < header_bytes_least(h.kind) || header_bytes > kHeaderBytesMax) return Verdict::kBadField;
   if (bytes.size() < header_bytes || bytes.size() - header_bytes < envelope.payload_bytes) return Verdict::kTruncated;
   if (bytes.size() - header_bytes > envelope.payload_bytes) return Verdict::kOversized;
   if (!is_long(h.kind) && bytes.size() > kControlBytesMax) return Verdict::kOversized;
-  if (h.key != 0) return Verdict::kSealed;
+  if (h.key != 0 && trust == Trust::kTagged) return Verdict::kSealed;
   if ((h.flags & ~kMustUnderstand) != 0 || envelope.reserved != 0) return Verdict::kReservedBits;
+  if (trust == Trust::kProven) return Verdict::kAccepted;
   return tag_of(is_long(h.kind) ? bytes.first(header_bytes) : bytes) == envelope.tag ? Verdict::kAccepted
                                                                                      : Verdict::kChecksum;
 }
@@ -140,6 +144,26 @@ Verdict read_path_probe(ByteReader& in, std::size_t frame_bytes, PathProbe& out)
   out.frame_bytes = in.le<std::uint32_t>();
   return out.frame_bytes > kPathProbeHeaderBytes && out.frame_bytes <= frame_bytes ? Verdict::kAccepted
                                                                                    : Verdict::kBadField;
+}
+
+Verdict decode(std::span<const std::byte> bytes, Frame& out, Trust trust) {
+  if (bytes.size() < kHeaderBytes) return Verdict::kTruncated;
+  if (bytes.size() > kFrameBytesMax) return Verdict::kOversized;
+  ByteReader in(bytes);
+  if (in.le<std::uint16_t>() != kMagic) return Verdict::kMagic;
+  if (in.le<std::uint8_t>() != kFormatVersion) return Verdict::kVersion;
+  FrameHeader& h = out.header;
+  const Envelope envelope = read_header(in, h);
+  if (const Verdict verdict = check_envelope(bytes, h, envelope, trust); verdict != Verdict::kAccepted) return verdict;
+  const auto payload = bytes.subspan(envelope.header_bytes);
+  if (h.kind == FrameKind::kData) return read_data(in, h.position, payload, out.body.emplace<Data>());
+  if (h.kind == FrameKind::kPathProbe)
+    return h.position.value == 0 ? read_path_probe(in, bytes.size(), out.body.emplace<PathProbe>())
+                                 : Verdict::kReservedBits;
+  if (known_control(h.kind))
+    return h.position.value == 0 ? read_body(payload, h.kind, out.body) : Verdict::kReservedBits;
+  out.body = Unknown{};
+  return (h.flags & kMustUnderstand) != 0 ? Verdict::kUnknownKind : Verdict::kSkipped;
 }
 
 }  // namespace
@@ -176,24 +200,10 @@ std::string_view to_string(RefuseReason reason) {
   return "unknown";
 }
 
-Verdict decode(std::span<const std::byte> bytes, Frame& out) {
-  if (bytes.size() < kHeaderBytes) return Verdict::kTruncated;
-  if (bytes.size() > kFrameBytesMax) return Verdict::kOversized;
-  ByteReader in(bytes);
-  if (in.le<std::uint16_t>() != kMagic) return Verdict::kMagic;
-  if (in.le<std::uint8_t>() != kFormatVersion) return Verdict::kVersion;
-  FrameHeader& h = out.header;
-  const Envelope envelope = read_header(in, h);
-  if (const Verdict verdict = check_envelope(bytes, h, envelope); verdict != Verdict::kAccepted) return verdict;
-  const auto payload = bytes.subspan(envelope.header_bytes);
-  if (h.kind == FrameKind::kData) return read_data(in, h.position, payload, out.body.emplace<Data>());
-  if (h.kind == FrameKind::kPathProbe)
-    return h.position.value == 0 ? read_path_probe(in, bytes.size(), out.body.emplace<PathProbe>())
-                                 : Verdict::kReservedBits;
-  if (known_control(h.kind))
-    return h.position.value == 0 ? read_body(payload, h.kind, out.body) : Verdict::kReservedBits;
-  out.body = Unknown{};
-  return (h.flags & kMustUnderstand) != 0 ? Verdict::kUnknownKind : Verdict::kSkipped;
+Verdict decode(std::span<const std::byte> bytes, Frame& out) { return decode(bytes, out, Trust::kTagged); }
+
+Verdict decode(const Arrival& frame, Frame& out) {
+  return decode(frame.bytes(), out, frame.is_proven() ? Trust::kProven : Trust::kTagged);
 }
 
 std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> out) {
@@ -250,21 +260,6 @@ void lengthen_path_probe(std::span<std::byte> head, std::size_t more_bytes) {
   const auto payload_bytes = ByteReader(head.subspan(kPayloadBytesOffset)).le<std::uint32_t>();
   store(head, kPayloadBytesOffset, static_cast<std::uint32_t>(payload_bytes + more_bytes));
   write_tag(head);
-}
-
-std::span<const std::byte> tagged_part(std::span<const std::byte> frame) {
-  if (frame.size() < kHeaderBytes) return {};
-  ByteReader in(frame.subspan(3));
-  const bool header_alone = is_long(static_cast<FrameKind>(in.le<std::uint8_t>()));
-  in.bytes(2);
-  const std::size_t header_bytes = in.le<std::uint16_t>();
-  const std::size_t bytes = header_alone ? header_bytes : frame.size();
-  const bool tagged = bytes >= kHeaderBytes && bytes <= kControlBytesMax && bytes <= frame.size();
-  return frame.first(tagged ? bytes : 0);
-}
-
-void renew_tag(std::span<std::byte> frame) {
-  if (const std::size_t bytes = tagged_part(frame).size(); bytes > 0) write_tag(frame.first(bytes));
 }
 
 }  // namespace slipstream::protocol

@@ -12,6 +12,7 @@
 #include "base/digest.h"
 #include "base/ids.h"
 #include "base/lsn.h"
+#include "protocol/arrival.h"
 #include "protocol/verdict.h"
 #include "seal/exchange.h"
 #include "seal/group.h"
@@ -270,6 +271,8 @@ struct Frame {
 // Decodes one datagram. kAccepted, or why not (then `out` is unspecified). Data's payload points into `bytes`.
 // Allocates only for handshake kinds.
 [[nodiscard]] Verdict decode(std::span<const std::byte> bytes, Frame& out);
+// The same; where the frame is proven its tag is not looked at, and it may say under which key it was sealed.
+[[nodiscard]] Verdict decode(const Arrival& frame, Frame& out);
 
 // Encodes a control frame (any body but Data and PathProbe) into `out`, of at least kControlBytesMax; returns its
 // length. header.kind is taken from the body. Texts of Refuse and Bye are cut; that the rest keeps to the limits is
@@ -286,11 +289,5 @@ std::size_t encode_data_head(FrameHeader header, const Batch& batch, std::size_t
 std::size_t encode_path_probe_head(FrameHeader header, const PathProbe& probe, std::span<std::byte> out);
 // Gives an encoded path probe, of which `head` is the head, a payload so much longer.
 void lengthen_path_probe(std::span<std::byte> head, std::size_t more_bytes);
-
-// What a plaintext frame's tag is computed over, the tag's own place included; empty where decode() refuses the frame
-// before it looks at the tag.
-std::span<const std::byte> tagged_part(std::span<const std::byte> frame);
-// Computes a plaintext frame's tag again.
-void renew_tag(std::span<std::byte> frame);
 
 }  // namespace slipstream::protocol

@@ -110,7 +110,9 @@ Verdict verdict_of(seal::Opening::Outcome outcome) {
 
 }  // namespace
 
-Verdict open_frame(std::span<std::byte> frame, seal::Opening& opening, seal::GroupOpening& group) {
+Verdict open_frame(Arrival& arrival, seal::Opening& opening, seal::GroupOpening& group) {
+  const std::span<std::byte> frame = arrival.bytes();
+  arrival.proven_ = false;
   if (frame.size() < kHeaderBytes) return Verdict::kTruncated;
   const bool grouped = is_grouped(frame);
   if (grouped && frame.size() <= kGroupedHeadBytes) return Verdict::kTruncated;
@@ -123,8 +125,7 @@ Verdict open_frame(std::span<std::byte> frame, seal::Opening& opening, seal::Gro
   if (verdict == Verdict::kAccepted && grouped) verdict = open_payload(frame, group);
   if (verdict != Verdict::kAccepted) return verdict;
   opening.note(number);
-  store(frame, kKeyOffset, std::uint32_t{0});
-  renew_tag(frame);
+  arrival.proven_ = true;
   return Verdict::kAccepted;
 }
 

@@ -35,8 +35,9 @@ constexpr std::size_t kGroupedHeadBytes = kDataHeaderBytes + kGroupSealBytes;
 void seal_grouped_head(std::span<const std::byte> head, const seal::GroupSeal& payload, seal::Sealing& sealing,
                        std::span<std::byte> out);
 
-// Opens a frame in its place: it is a plaintext frame then, to be decoded, or garbage.
-// The payload of one that was sealed for a group opens by `group`. Whatever is not accepted does not count as seen.
-[[nodiscard]] Verdict open_frame(std::span<std::byte> frame, seal::Opening& opening, seal::GroupOpening& group);
+// Opens a frame in its place: it is proven then, to be decoded, or garbage. But for the key, which it still says, and
+// the tag it is the plaintext frame. The payload of one that was sealed for a group opens by `group`. Whatever is not
+// accepted does not count as seen.
+[[nodiscard]] Verdict open_frame(Arrival& frame, seal::Opening& opening, seal::GroupOpening& group);
 
 }  // namespace slipstream::protocol

@@ -57,7 +57,7 @@ std::expected<void, Error> receive_raw(const Config& config, const std::atomic<b
   auto network = Network::open(config);
   if (!network) return std::unexpected(network.error());
   dataplane::prepare_data_thread(config.runtime.core.value_or(-1));
-  std::array<std::span<std::byte>, kBurst> frames;
+  std::array<protocol::Arrival, kBurst> frames;
   std::uint64_t bytes = 0, count = 0;
   Instant first{}, last{};
   while (!stop.load(std::memory_order_relaxed)) {
@@ -65,7 +65,7 @@ std::expected<void, Error> receive_raw(const Config& config, const std::atomic<b
     if (got == 0) continue;
     last = dataplane::monotonic_now();
     if (first == Instant{}) first = last;
-    for (std::size_t i = 0; i < got; ++i) bytes += frames[i].size();
+    for (std::size_t i = 0; i < got; ++i) bytes += frames[i].bytes().size();
     count += got;
   }
   print_received(bytes, count, first, last);
@@ -81,7 +81,7 @@ std::expected<void, Error> send_raw(const Config& config, double for_seconds) {
   const std::vector<std::byte> payload(port.frame_bytes_max(peer) - kHeadBytes, std::byte{0x5a});
   node::OutFrame frame;
   frame.head_bytes = kHeadBytes, frame.payload = payload;
-  std::array<std::span<std::byte>, kBurst> ignored;
+  std::array<protocol::Arrival, kBurst> ignored;
   const Instant patient_until = dataplane::monotonic_now() + seconds(20);
   while (port.room(peer) == 0) {
     port.receive(ignored);  // Makes the link come up.

@@ -13,11 +13,11 @@ namespace {
 // Gives numbered frames, 8 at a time.
 class Source : public node::Port {
  public:
-  std::size_t receive(std::span<std::span<std::byte>> frames) override {
+  std::size_t receive(std::span<protocol::Arrival> frames) override {
     std::size_t count = 0;
     for (; count < std::min<std::size_t>(frames.size(), 8) && next_ < 20000; ++count, ++next_) {
       std::memcpy(slots_[count].data(), &next_, sizeof next_);
-      frames[count] = slots_[count];
+      frames[count] = protocol::Arrival(slots_[count]);
     }
     return count;
   }
@@ -33,13 +33,13 @@ class Source : public node::Port {
 
 std::vector<std::uint32_t> drain(Faults faults, FaultPort::Counters* counters = nullptr) {
   FaultPort port(std::make_unique<Source>(), faults);
-  std::array<std::span<std::byte>, 64> frames;
+  std::array<protocol::Arrival, 64> frames;
   std::vector<std::uint32_t> out;
   for (int turn = 0; turn < 5000; ++turn) {
     const std::size_t count = port.receive(frames);
     for (std::size_t i = 0; i < count; ++i) {
       std::uint32_t number = 0;
-      std::memcpy(&number, frames[i].data(), sizeof number);
+      std::memcpy(&number, frames[i].bytes().data(), sizeof number);
       out.push_back(number);
     }
   }

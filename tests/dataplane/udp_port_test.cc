@@ -51,10 +51,13 @@ using Received = std::vector<std::vector<std::byte>>;
 
 Received receive(node::Port& port, std::size_t wanted, const UdpPort* fd = nullptr) {
   Received out;
-  std::array<std::span<std::byte>, 7> some;  // No multiple of what comes at once.
+  std::array<protocol::Arrival, 7> some;  // No multiple of what comes at once.
   for (int turn = 0; turn < 2000 && out.size() < wanted; ++turn) {
     const std::size_t count = port.receive(some);
-    for (std::size_t i = 0; i < count; ++i) out.emplace_back(some[i].begin(), some[i].end());
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto bytes = some[i].bytes();
+      out.emplace_back(bytes.begin(), bytes.end());
+    }
     if (count > 0) continue;
     if (fd && !fd->is_restless()) {
       pollfd wait{fd->wake_fds().front(), POLLIN, 0};
@@ -109,9 +112,9 @@ TEST(UdpPort, WakesASleeperAndLosesNothingToThat) {
     const Instant before = monotonic_now();
     waker.sleep(seconds(20));
     EXPECT_LT(monotonic_now() - before, seconds(10));
-    std::array<std::span<std::byte>, 4> frames;
+    std::array<protocol::Arrival, 4> frames;
     ASSERT_EQ(replica->receive(frames), 1u);
-    EXPECT_EQ(number_of(frames[0]), i);
+    EXPECT_EQ(number_of(frames[0].bytes()), i);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "protocol/frame.h"
 #include "protocol/receiver.h"
+#include "protocol/sealed_frame.h"
 #include "protocol/sender.h"
 #include "tests/fuzz/make_right.h"
 
@@ -67,6 +68,25 @@ void try_frame(std::span<const std::byte> bytes) {
   CHECK(second.header == frame.header && second.body.index() == frame.body.index());
 }
 
+// A peer with keys may send anything: opened, without a tag to be looked at, it is refused for what it is refused for
+// in plaintext with a right tag.
+void try_sealed(std::vector<std::byte> plain) {
+  static seal::Sealing sealing{seal::Secret(), 1};
+  static seal::Opening opening{seal::Secret(), 1};
+  static seal::GroupOpening group;
+  const std::span<std::byte> all(plain);
+  ByteWriter(all.subspan(kKeyOffset)).le(std::uint32_t{0});
+  plain[4] &= ~static_cast<std::byte>(kGroupSealed);
+  renew_tag(all);
+  Frame frame;
+  const Verdict wanted = decode(plain, frame);
+  std::vector<std::byte> sealed(plain.size());
+  seal_frame(plain, {}, sealing, sealed);
+  Arrival arrival(sealed);
+  CHECK(open_frame(arrival, opening, group) == Verdict::kAccepted);
+  CHECK(decode(arrival, frame) == wanted);
+}
+
 }  // namespace
 
 // Once as it is, and once with the lengths and the tag made right, or no input would ever come that far.
@@ -74,6 +94,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto input = std::as_bytes(std::span(data, size));
   try_frame(input);
   std::vector<std::byte> frame(input.begin(), input.end());
-  if (slipstream::protocol::make_right(frame)) try_frame(frame);
+  if (frame.size() >= kHeaderBytes) try_sealed(frame);
+  if (!make_right(frame)) return 0;
+  try_frame(frame);
+  try_sealed(frame);
   return 0;
 }

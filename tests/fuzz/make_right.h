@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "base/digest.h"
 #include "protocol/frame.h"
+#include "tests/protocol/renew_tag.h"
 
 namespace slipstream::protocol {
 
@@ -26,14 +26,7 @@ inline bool make_right(std::vector<std::byte>& frame) {
   length.le(static_cast<std::uint16_t>(header_bytes));
   ByteWriter payload{all.subspan(60)};
   payload.le(static_cast<std::uint32_t>(frame.size() - header_bytes));
-  std::vector<std::byte> hashed(frame.begin(), frame.begin() + kTagOffset);
-  const std::size_t hashed_end = is_data || is_path_probe ? header_bytes : frame.size();
-  hashed.insert(hashed.end(), frame.begin() + kTagOffset + kTagBytes,
-                frame.begin() + static_cast<std::ptrdiff_t>(hashed_end));
-  const Digest128 digest = xxh3_128(hashed);
-  ByteWriter tag{all.subspan(kTagOffset)};
-  tag.le(digest.high);
-  tag.le(digest.low);
+  renew_tag(all);
   return true;
 }
 

@@ -23,12 +23,12 @@ class Hub {
   class End : public Port {
    public:
     End(Hub& hub, NodeId self) : hub_(hub), self_(self) {}
-    std::size_t receive(std::span<std::span<std::byte>> frames) override {
+    std::size_t receive(std::span<protocol::Arrival> frames) override {
       held_.clear();
       auto& queue = hub_.queues[self_];
       for (; held_.size() < frames.size() && !queue.empty(); queue.pop_front())
         held_.push_back(std::move(queue.front()));
-      for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = held_[i];
+      for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = protocol::Arrival(held_[i]);
       return held_.size();
     }
     std::size_t room(NodeId) override { return 64; }
@@ -112,15 +112,15 @@ class GroupSealing : public testing::Test {
     for (const auto& [id, port] : ports) port->begin_turn(now);
     for (int i = 0; i < 4; ++i)
       for (const auto& [id, port] : ports) {
-        std::array<std::span<std::byte>, 64> frames;
+        std::array<protocol::Arrival, 64> frames;
         for (std::size_t count = 0; (count = port->receive(frames)) > 0;)
           for (std::size_t k = 0; k < count; ++k) take(frames[k], out[id]);
       }
     return out;
   }
-  static void take(std::span<std::byte> bytes, std::vector<std::uint64_t>& out) {
+  static void take(const protocol::Arrival& arrival, std::vector<std::uint64_t>& out) {
     protocol::Frame frame;
-    ASSERT_EQ(protocol::decode(bytes, frame), protocol::Verdict::kAccepted);
+    ASSERT_EQ(protocol::decode(arrival, frame), protocol::Verdict::kAccepted);
     const auto* data = std::get_if<protocol::Data>(&frame.body);
     if (!data) return;
     out.push_back(frame.header.position.value);

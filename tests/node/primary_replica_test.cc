@@ -329,14 +329,14 @@ TEST(Nodes, FeedNothingThatThePrimaryHasNotConfirmed) {
   std::vector<std::byte> frame(protocol::kDataHeaderBytes);
   protocol::encode_data_head(header, {{begin, end}, xxh3_64(payload)}, payload.size(), frame);
   frame.insert(frame.end(), payload.begin(), payload.end());
-  ASSERT_EQ(world.replica(0).node->on_frame(frame, world.now), protocol::Verdict::kAccepted);
+  ASSERT_EQ(world.replica(0).node->on_frame(protocol::Arrival(frame), world.now), protocol::Verdict::kAccepted);
   world.run(milliseconds(5));
   EXPECT_EQ(world.replica(0).view(world.now).durable_end, end);
   EXPECT_EQ(world.replica(0).standby.last.fed_end, begin);
   header.position = {}, header.confirmed_end = end;
   std::vector<std::byte> probe(kHeadBytesMax);
   probe.resize(protocol::encode(header, protocol::Probe{end, true}, probe));
-  ASSERT_EQ(world.replica(0).node->on_frame(probe, world.now), protocol::Verdict::kAccepted);
+  ASSERT_EQ(world.replica(0).node->on_frame(protocol::Arrival(probe), world.now), protocol::Verdict::kAccepted);
   world.run(milliseconds(5));
   EXPECT_EQ(world.replica(0).standby.last.fed_end, end);
 }

@@ -124,13 +124,13 @@ TEST(Epochs, ThatAreOldChangeNothing) {
   std::vector<std::byte> bytes(protocol::kDataHeaderBytes);
   protocol::encode_data_head(header, batch, payload.size(), bytes);
   bytes.insert(bytes.end(), payload.begin(), payload.end());
-  EXPECT_EQ(world.replica(0).node->on_frame(bytes, world.now), protocol::Verdict::kStaleEpoch);
+  EXPECT_EQ(world.replica(0).node->on_frame(protocol::Arrival(bytes), world.now), protocol::Verdict::kStaleEpoch);
   header.epoch = world.view().epoch;
   header.session = SessionId{9};
   bytes.resize(protocol::kDataHeaderBytes);
   protocol::encode_data_head(header, batch, payload.size(), bytes);
   bytes.insert(bytes.end(), payload.begin(), payload.end());
-  EXPECT_EQ(world.replica(0).node->on_frame(bytes, world.now), protocol::Verdict::kOtherSession);
+  EXPECT_EQ(world.replica(0).node->on_frame(protocol::Arrival(bytes), world.now), protocol::Verdict::kOtherSession);
   const auto after = world.replica(0).view(world.now);
   EXPECT_EQ(after.received_end, before.received_end);
   EXPECT_EQ(after.final_end, before.final_end);
@@ -142,7 +142,7 @@ TEST(Epochs, ThatAreOldChangeNothing) {
   header.source = NodeId{2}, header.destination = kPrimaryId, header.epoch = {1, 1}, header.position = {};
   std::vector<std::byte> acked(kHeadBytesMax);
   acked.resize(protocol::encode(header, ack, acked));
-  EXPECT_EQ(world.primary->on_frame(acked, world.now), protocol::Verdict::kStaleEpoch);
+  EXPECT_EQ(world.primary->on_frame(protocol::Arrival(acked), world.now), protocol::Verdict::kStaleEpoch);
   EXPECT_EQ(world.view().committed[ack::Level::kDurable], first);
 }
 

@@ -21,12 +21,12 @@ class Wire {
   class End : public Port {
    public:
     End(Wire& wire, std::size_t side) : wire_(wire), side_(side) {}
-    std::size_t receive(std::span<std::span<std::byte>> frames) override {
+    std::size_t receive(std::span<protocol::Arrival> frames) override {
       held_.clear();
       auto& queue = wire_.queues[side_];
       for (; held_.size() < frames.size() && !queue.empty(); queue.pop_front())
         held_.push_back(std::move(queue.front()));
-      for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = held_[i];
+      for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = protocol::Arrival(held_[i]);
       return held_.size();
     }
     std::size_t room(NodeId) override { return 64; }
@@ -79,11 +79,12 @@ class SealedPorts : public testing::Test {
     from.send(to, out);
   }
   static std::vector<std::uint64_t> received(SealedPort& at) {
-    std::array<std::span<std::byte>, 64> frames;
+    std::array<protocol::Arrival, 64> frames;
     std::vector<std::uint64_t> out;
     for (std::size_t count = 0; (count = at.receive(frames)) > 0;)
       for (std::size_t i = 0; i < count; ++i) {
         protocol::Frame frame;
+        EXPECT_TRUE(frames[i].is_proven());
         EXPECT_EQ(protocol::decode(frames[i], frame), Verdict::kAccepted);
         out.push_back(frame.header.sent_at);
       }

@@ -19,7 +19,7 @@ void Network::send(NodeId from, NodeId to, Wire bytes) {
   queues_[to].push_back(std::move(bytes));
 }
 
-std::size_t FakePort::receive(std::span<std::span<std::byte>> frames) {
+std::size_t FakePort::receive(std::span<protocol::Arrival> frames) {
   for (auto& wire : network_.take(self_))
     if (connected) waiting_.push_back(std::move(wire));
   held_.clear();
@@ -27,7 +27,7 @@ std::size_t FakePort::receive(std::span<std::span<std::byte>> frames) {
     held_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
-  for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = held_[i];
+  for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = protocol::Arrival(held_[i]);
   return held_.size();
 }
 

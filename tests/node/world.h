@@ -47,7 +47,7 @@ class Network {
 class FakePort : public Port {
  public:
   FakePort(Network& network, NodeId self) : network_(network), self_(self) {}
-  std::size_t receive(std::span<std::span<std::byte>> frames) override;
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId) override { return connected ? 64 : 0; }
   void send(NodeId peer, const OutFrame& frame) override;
   void flush() override {}

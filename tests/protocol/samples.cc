@@ -2,8 +2,7 @@
 
 #include <algorithm>
 
-#include "base/bytes.h"
-#include "base/digest.h"
+#include "tests/protocol/renew_tag.h"
 
 namespace slipstream::protocol {
 namespace {
@@ -67,15 +66,6 @@ const std::array<std::byte, 100>& payload() {
     return out;
   }();
   return bytes;
-}
-
-void seal(Bytes& frame, std::size_t hashed_bytes) {
-  Bytes hashed(frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(hashed_bytes));
-  hashed.erase(hashed.begin() + kTagOffset, hashed.begin() + kTagOffset + kTagBytes);
-  const Digest128 tag = xxh3_128(hashed);
-  ByteWriter out{std::span<std::byte>(frame).subspan(kTagOffset, kTagBytes)};
-  out.le(tag.high);
-  out.le(tag.low);
 }
 
 }  // namespace
@@ -169,11 +159,7 @@ Bytes joined(const std::vector<Bytes>& parts) {
 
 Bytes with(Bytes frame, std::size_t at, const Bytes& bytes) {
   std::ranges::copy(bytes, frame.begin() + static_cast<std::ptrdiff_t>(at));
-  const auto kind = static_cast<FrameKind>(frame[3]);
-  const bool data = kind == FrameKind::kData || kind == FrameKind::kPathProbe;
-  const std::size_t header_bytes =
-      std::to_integer<std::size_t>(frame[6]) + 256 * std::to_integer<std::size_t>(frame[7]);
-  seal(frame, data ? std::min(frame.size(), header_bytes) : frame.size());
+  renew_tag(frame);
   return frame;
 }
 

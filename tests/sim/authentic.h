@@ -18,7 +18,7 @@ void hear_false(Common common, Node& node, Port& port, Wire bytes) {
   const Instant now = common.now();
   const std::string before = state_of(node.snapshot(now));
   auto verdict = protocol::Verdict::kForged;
-  port.hear_alone(bytes, now, [&](std::span<std::byte> frame) { verdict = node.on_frame(frame, now); });
+  port.hear_alone(bytes, now, [&](const protocol::Arrival& frame) { verdict = node.on_frame(frame, now); });
   const std::string after = state_of(node.snapshot(now));
   common.trace.note("network", "false frame", bytes.size(), static_cast<std::uint64_t>(verdict));
   if (after != before)

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "protocol/frame.h"
+#include "tests/protocol/renew_tag.h"
 
 namespace slipstream::sim {
 namespace {

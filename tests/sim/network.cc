@@ -167,9 +167,9 @@ void Port::process_started() {
       peers);
 }
 
-void Port::hear_alone(Wire bytes, Instant now, const std::function<void(std::span<std::byte>)>& node) {
+void Port::hear_alone(Wire bytes, Instant now, const std::function<void(const protocol::Arrival&)>& node) {
   line_.let_in_only(std::move(bytes));
-  std::array<std::span<std::byte>, 1> frames;
+  std::array<protocol::Arrival, 1> frames;
   port().begin_turn(now);
   if (port().receive(frames) > 0) node(frames[0]);
   line_.let_in_all();
@@ -180,7 +180,7 @@ void Port::process_ended() {
   sealed_.reset();
 }
 
-std::size_t Line::receive(std::span<std::span<std::byte>> frames) {
+std::size_t Line::receive(std::span<protocol::Arrival> frames) {
   held_.clear();
   if (alone_ && !only_) return 0;
   if (alone_) waiting_.push_front(std::move(*std::exchange(only_, std::nullopt)));
@@ -188,7 +188,7 @@ std::size_t Line::receive(std::span<std::span<std::byte>> frames) {
     held_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
-  for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = held_[i];
+  for (std::size_t i = 0; i < held_.size(); ++i) frames[i] = protocol::Arrival(held_[i]);
   return held_.size();
 }
 

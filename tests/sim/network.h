@@ -94,7 +94,7 @@ class Line : public node::Port {
   Line(Common common, Network& network, NodeId self, Random random)
       : common_(common), network_(network), self_(self), random_(random) {}
 
-  std::size_t receive(std::span<std::span<std::byte>> frames) override;
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override {}
@@ -126,7 +126,7 @@ class Port : public node::Port {
       : network_(network), self_(self), random_(~Random(random).next()), line_(common, network, self, random) {}
 
   void begin_turn(Instant now) override { port().begin_turn(now); }
-  std::size_t receive(std::span<std::span<std::byte>> frames) override { return port().receive(frames); }
+  std::size_t receive(std::span<protocol::Arrival> frames) override { return port().receive(frames); }
   std::size_t room(NodeId peer) override { return port().room(peer); }
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override { port().flush(); }
@@ -136,7 +136,7 @@ class Port : public node::Port {
 
   void arrive(Wire bytes) { line_.arrive(std::move(bytes)); }
   // What of this one frame reaches the node, before all that waits.
-  void hear_alone(Wire bytes, Instant now, const std::function<void(std::span<std::byte>)>& node);
+  void hear_alone(Wire bytes, Instant now, const std::function<void(const protocol::Arrival&)>& node);
   void process_started();
   void process_ended();
   void set_full(double how_often) { line_.full = how_often; }

@@ -93,8 +93,8 @@ class Peer {
     const bool up = port_.room(kPeer) > 0;
     if (up != up_) say((up_ = up) ? "up" : "down");
     if (deaf_ && device_.views().front().stalls > 0) say("stalled"), deaf_ = false;
-    const std::size_t got = port_.receive(deaf_ ? std::span<std::span<std::byte>>() : std::span(frames_));
-    for (std::size_t i = 0; i < got; ++i) take(frames_[i], now);
+    const std::size_t got = port_.receive(deaf_ ? std::span<protocol::Arrival>() : std::span(frames_));
+    for (std::size_t i = 0; i < got; ++i) take(frames_[i].bytes(), now);
     if (mode_ == "flood" || deaf_)
       for (std::size_t room = std::min<std::size_t>(port_.room(kPeer), 64); room > 0; --room) send_number(flooded_++);
     if (mode_ == "ping" && !deaf_) ping(now);
@@ -168,7 +168,7 @@ class Peer {
   std::string mode_;
   std::vector<std::size_t> sizes_;
   std::vector<std::byte> payload_;
-  std::array<std::span<std::byte>, 64> frames_;
+  std::array<protocol::Arrival, 64> frames_;
   std::uint64_t count_ = 0, next_ = 0, resent_ = 0;
   std::uint64_t flooded_ = kFlooded;
   bool up_ = false, waiting_ = false, deaf_ = false;
