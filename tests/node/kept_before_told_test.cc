@@ -76,5 +76,46 @@ TEST(KeptBeforeTold, AFinalEndThatIsToldSurvivesACrash) {
   EXPECT_GT(most, kLogBegin);
 }
 
+TEST(KeptBeforeTold, ADirectoryMadeAnewDoesNotCountInTheNameOfTheLogThatWasLost) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const Lsn before = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == before; }));
+  world.replica(0).stop();
+  State empty = first_replica_state(world.members[0], false);
+  empty.log_id = LogId{{8, 8}};
+  empty.standby_ready = true;
+  world.replica(0).disk.state = encode(empty);
+  world.replica(0).disk.bytes.clear();
+  world.primary_disk.hold_persists = true;  // That it is a member is not durable.
+  world.replica(0).start(world.now);
+  const Lsn after = world.commit();
+  world.run(milliseconds(500));
+  ASSERT_TRUE(world.disk_holds(0, after));
+  EXPECT_EQ(world.replica_view(0).state, "streaming");
+  EXPECT_NE(world.primary_state().policy.members.at(0).log_id, empty.log_id);
+  EXPECT_FALSE(world.replica_view(0).counts);
+  EXPECT_EQ(world.upstream.last.flush, before);
+  world.primary_disk.hold_persists = false;
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == after; }));
+  EXPECT_EQ(world.primary_state().policy.members.at(0).log_id, empty.log_id);
+  EXPECT_EQ(world.replica(0).durable_state().policy.members.at(0).log_id, empty.log_id);
+}
+
+TEST(KeptBeforeTold, AFenceIsAnsweredOnceItsPromiseSurvivesACrash) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  ReplicaHost& replica = world.replica(0);
+  replica.disk.hold_persists = true;
+  ASSERT_TRUE(replica.node->fence(2, "b1", false, world.now));
+  world.run(milliseconds(100));
+  EXPECT_FALSE(replica.node->fenced()) << "a crash now would obey the old primary again";
+  EXPECT_LT(replica.durable_state().promise.epoch.term, 2u);
+  replica.disk.hold_persists = false;
+  ASSERT_TRUE(world.until([&] { return replica.node->fenced(); }));
+  EXPECT_EQ(replica.durable_state().promise.epoch.term, 2u);
+  EXPECT_EQ(replica.durable_state().promise.candidate, "b1");
+}
+
 }  // namespace
 }  // namespace slipstream::node
