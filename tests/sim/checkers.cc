@@ -29,6 +29,8 @@ Checkers::Checkers(Common common, Postgres& postgres, PrimaryHost& primary,
                    std::vector<std::unique_ptr<ReplicaHost>>& replicas)
     : common_(common), postgres_(postgres), primary_(primary), replicas_(replicas), shadows_(replicas.size()) {
   for (std::size_t i = 0; i < replicas_.size(); ++i) attach(i);
+  primary_.disk.on_state_durable = [this] { on_primary_state(); };
+  primary_.port.on_send = [this](std::span<const std::byte> bytes) { on_primary_frame(bytes); };
   primary_.on_report = [this](const node::Report& report) { on_report(report); };
   postgres_.on_reported = [this](const node::Report& report) { on_reported(report); };
   postgres_.on_commit = [this](Lsn end, ack::Level level) { on_commit(end, level); };
@@ -264,6 +266,34 @@ void Checkers::on_fed(std::size_t i, Lsn end) {
   if (!check(Check::kFedConfirmed, end <= limit))
     common_.trace.fail("{} feeds {}, but only {} are durable and confirmed", replicas_[i]->member.name, to_string(end),
                        to_string(limit));
+}
+
+// ---- What a primary says (E1, Q4)
+
+void Checkers::on_primary_state() {
+  const auto state = node::decode_state(primary_.disk.state.durable(), "state");
+  if (!state) return common_.trace.fail("the primary's durable state file is damaged");
+  primary_epoch_ = state->own_epoch;
+}
+
+void Checkers::on_primary_frame(std::span<const std::byte> bytes) {
+  protocol::Frame frame;
+  if (protocol::decode(bytes, frame) != protocol::Verdict::kAccepted)
+    return common_.trace.fail("the primary sent a frame that does not decode");
+  const Epoch epoch = frame.header.epoch;
+  if (!check(Check::kUsedOnce, epoch <= primary_epoch_))
+    common_.trace.fail("the primary speaks in {}, durable is {}", to_string(epoch), to_string(primary_epoch_));
+  if (std::holds_alternative<protocol::Data>(frame.body)) {  // To a log that has adopted the epoch.
+    const auto it =
+        std::ranges::find(replicas_, frame.header.destination, [](const auto& host) { return host->member.id; });
+    const LogId log = shadows_[static_cast<std::size_t>(it - replicas_.begin())].log_id;
+    if (shipped_by_.emplace(std::pair(log, epoch), primary_.life()).first->second != primary_.life())
+      common_.trace.fail("{} is shipped in {}, in which another life of the primary shipped", (*it)->member.name,
+                         to_string(epoch));
+  } else if (const auto* told = std::get_if<protocol::PolicyUpdate>(&frame.body)) {
+    if (policies_told_.emplace(told->version, *told).first->second != *told)
+      common_.trace.fail("policy version {:x} was told with another content", told->version);
+  }
 }
 
 // ---- Reports (promise 2)

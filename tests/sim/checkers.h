@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -65,6 +66,8 @@ class Checkers {
   void on_reported(const node::Report& report);
   void on_commit(Lsn end, ack::Level level);
   void on_died(std::size_t i);
+  void on_primary_state();
+  void on_primary_frame(std::span<const std::byte> bytes);
 
   bool check(Check kind, bool holds) {
     common_.counts.note(kind);
@@ -82,6 +85,9 @@ class Checkers {
   PrimaryHost& primary_;
   std::vector<std::unique_ptr<ReplicaHost>>& replicas_;
   std::vector<Shadow> shadows_;
+  Epoch primary_epoch_;                                          // As its state file has it durably.
+  std::map<std::pair<LogId, Epoch>, std::uint64_t> shipped_by_;  // Life of the primary.
+  std::map<std::uint64_t, protocol::PolicyUpdate> policies_told_;
   node::Report last_report_;
   Lsn claimed_durable_{}, claimed_received_{};
   std::uint32_t promotable_ = 0;

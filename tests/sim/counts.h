@@ -47,6 +47,7 @@ enum class Fault : std::uint8_t {
   kPrimaryCrash,
   kPrimaryPowerLoss,
   kPrimaryStateLost,
+  kPrimaryRestored,
   kServerCrash,
   kServerStop,
   kRewrittenWal,
@@ -94,6 +95,7 @@ inline constexpr std::array kFaultNames{"loss",
                                         "primary_crash",
                                         "primary_power_loss",
                                         "primary_state_lost",
+                                        "primary_restored",
                                         "server_crash",
                                         "server_stop",
                                         "rewritten_wal",
@@ -123,6 +125,7 @@ enum class Check : std::uint8_t {
   kWindowFits,      // What is welcome finds its place in memory.
   kDamageNoticed,   // Of a log that is opened.
   kRepairsBounded,  // At most twice what was lost is sent again.
+  kUsedOnce,        // Epochs and policy versions, over all lives of a primary, also from an older copy of its state.
   kRecovery,        // What recovery finds is what survives.
   kCaughtUp,        // After healing.
   kPromotion,       // Promise 9, at the end: the promoted log has every commit.
@@ -131,7 +134,7 @@ inline constexpr std::array kCheckNames{
     "ack_received",  "ack_durable",    "ack_applied",    "ack_remembered",  "report_held",     "report_valid",
     "fed_confirmed", "nothing_older",  "final_equal",    "whole_log_equal", "commits_survive", "commit_covered",
     "monotone",      "only_authentic", "write_harmless", "window_fits",     "damage_noticed",  "repairs_bounded",
-    "recovery",      "caught_up",      "promotion"};
+    "used_once",     "recovery",       "caught_up",      "promotion"};
 
 // What happened in a run, or in many.
 struct Counts {

@@ -39,6 +39,7 @@ bool PrimaryDisk::submit_persist(node::PersistOp&& op) {
   common_.scheduler.after(shown + random_.between({0}, milliseconds(1)), [this, id = op.id, life = life_] {
     if (life != life_) return;
     state.sync();
+    on_state_durable();
     done(id, node::DiskStatus::kOk);
   });
   return true;
@@ -119,9 +120,16 @@ void PrimaryHost::lose_state() {
   disk.state.make(node::encode(state));
 }
 
+void PrimaryHost::restore(std::vector<std::byte> copy) {
+  CHECK(!node);
+  common_.trace.note("primary", "is restored", copy.size());
+  disk.state.make(std::move(copy));
+}
+
 void PrimaryHost::start(const std::string& policy_text) {
   if (node || gone) return;
   disk.state.sync();  // As read_durable() does: a process was killed just after it renamed the file.
+  disk.on_state_durable();
   const auto state = node::decode_state(disk.state.visible(), "state");
   if (!state) return common_.trace.fail("the primary cannot read its state file: {}", state.error().message());
   policy = policy_text;

@@ -26,6 +26,7 @@ class PrimaryDisk : public node::Disk {
   void process_died();
 
   StateFile state;
+  std::function<void()> on_state_durable;
   double error = 0;    // That a read fails.
   double spoiled = 0;  // That a read before confirmation gives other bytes.
   std::function<void()> wake;
@@ -50,8 +51,11 @@ class PrimaryHost {
   void crash();
   void lose_power();
   void lose_state();  // Its directory. It must be down; it comes back as another owner, of a higher term.
+  // An older copy of its state file takes the present one's place. It must be down.
+  void restore(std::vector<std::byte> copy);
   void pause(bool paused);
   bool running() const { return node != nullptr; }
+  std::uint64_t life() const { return life_; }
   bool paused() const { return paused_; }
   void lose_connection();              // Made again soon.
   std::uint64_t bytes_resent() const;  // By all its lives.

@@ -22,7 +22,8 @@ struct Profile {
   Duration duration = seconds(6);
   bool faults = true;
   bool storage_faults = true;
-  bool harsh = false;  // Also forged frames, narrow links and the like.
+  bool harsh = false;     // Also forged frames, narrow links and the like.
+  bool restored = false;  // State directories are replaced by older copies of themselves.
   enum class End { kHealed, kGone, kCutOff } end = End::kHealed;
 };
 

@@ -6,6 +6,7 @@ World::World(std::uint64_t seed, bool shown)
     : trace(scheduler, shown),
       random_(seed),
       harsh_random_(~seed),
+      directory_random_(~seed ^ 0xd1),
       network_({scheduler, counts, trace}, random_.fork()),
       postgres_({scheduler, counts, trace}, random_.fork()) {
   const Common common{scheduler, counts, trace};
@@ -18,6 +19,7 @@ World::World(std::uint64_t seed, bool shown)
   primary_ = std::make_unique<PrimaryHost>(common, random_.fork(), network_, postgres_, members_);
   // By the seed itself, so that the worlds of the others stay what they were.
   if (seed % 8 == 0 || seed % 8 == 3 || seed % 8 == 4) make_harsh();
+  profile.restored = seed % 8 == 0 || seed % 8 == 3 || seed % 8 == 7;
   if (seed % 8 == 4 || seed % 8 == 7) {
     sealed_ = true;
     primary_->port.seal("a", true, members_);
@@ -74,6 +76,7 @@ void World::live() {
   run_for(random_.between(milliseconds(10), milliseconds(300)));
   if (profile.faults) disturb();
   if (profile.harsh) disturb_harshly();
+  if (profile.restored) disturb_directories();
   run_for(profile.duration);
   stop_disturbing();
   if (trace.failed()) return;

@@ -46,6 +46,8 @@ class World {
   void disturb_primary();
   void disturb_server();
   void disturb_harshly();
+  void disturb_directories();
+  void restore_primary();
   void later(Duration least, Duration most, Scheduler::Action undo);
   void soon(std::size_t replica, std::function<void()> fault);
   void soon_in_server(std::function<void()> fault);
@@ -69,6 +71,7 @@ class World {
 
   Random random_;
   Random harsh_random_;
+  Random directory_random_;
   Network network_;
   Postgres postgres_;
   std::vector<ack::Member> members_;
@@ -79,6 +82,7 @@ class World {
   bool disturbing_ = true;
   bool sealed_ = false;
   std::uint64_t logs_made_ = 0;
+  std::vector<std::vector<std::byte>> primary_copies_;  // Of its state file, from any time before.
   Instant next_close_look_{};
 };
 
