@@ -177,6 +177,28 @@ void Checkers::on_died(std::size_t i) {
   changed_ = true;
 }
 
+bool Checkers::would_survive(std::size_t i, Lsn end) {
+  const Lsn before = std::exchange(shadows_[i].survives, std::min(end, shadows_[i].survives));
+  const bool holds =
+      least_held(false) >= std::max(claimed_durable_, shadows_[i].told_ever) && least_held(true) >= claimed_received_;
+  shadows_[i].survives = before;
+  return holds;
+}
+
+Lsn Checkers::end_of(std::span<const std::byte> image, Lsn log_begin) const {
+  return postgres_.record_floor(first_difference(image, {log_begin, postgres_.flushed_end()}), log_begin);
+}
+
+void Checkers::forget(std::size_t i) {
+  Shadow& s = shadows_[i];
+  s.gone_received = std::max(s.gone_received, s.survives);
+  s.gone_durable = std::max(s.gone_durable, s.survives);
+  s.gone_applied = std::max(s.gone_applied, std::min(replicas_[i]->standby.applied_ever(), s.survives));
+  s.epoch = {}, s.session = {};
+  s.told_durable = s.told_final = {};
+  std::erase_if(shipped_by_, [&](const auto& each) { return each.first.first == s.log_id; });
+}
+
 // ---- Acknowledgements (promise 1, 4, 5)
 
 void Checkers::on_frame(std::size_t i, std::span<const std::byte> bytes) {
@@ -212,6 +234,7 @@ void Checkers::on_ack(std::size_t i, const protocol::FrameHeader& header, const 
   if (new_session) s.ring_compared = {};
   s.epoch = header.epoch, s.session = header.session;
   s.told_durable = ack.durable_end, s.told_final = ack.final_end;
+  s.told_ever = std::max(s.told_ever, ack.durable_end);
 
   if (!check(Check::kAckDurable, ack.durable_end <= s.survives))
     common_.trace.fail("{} acknowledges {} as durable, but {} would survive", name, to_string(ack.durable_end),

@@ -32,6 +32,13 @@ class Checkers {
   void look_closely();  // Recovers each replica's durable log as after a power cut, and compares every byte.
   void stop_claiming_fed() { promoted_ = true; }  // From now on what is durable may be fed.
 
+  // Whether what may be acknowledged would come back although this replica, not running, held no more than `end`.
+  bool would_survive(std::size_t replica, Lsn end);
+  // Its directory is about to be replaced by an older copy of itself: what it said since counts for nothing.
+  void forget(std::size_t replica);
+  // The end of what would be recovered from the image of a log.
+  Lsn end_of(std::span<const std::byte> image, Lsn log_begin) const;
+
   Lsn survives(std::size_t replica) const { return shadows_[replica].survives; }
   Lsn claimed_durable() const { return claimed_durable_; }
   Lsn claimed_received() const { return claimed_received_; }
@@ -49,6 +56,7 @@ class Checkers {
     SessionId session{};
     LogId log_id{};
     Lsn told_durable{}, told_final{};  // Of this log.
+    Lsn told_ever{};                   // The most of told_durable: an ack under way may be counted still.
     // Held by a daemon or a directory that is gone: its acknowledgements count until the next session.
     Lsn gone_received{}, gone_durable{}, gone_applied{};
   };

@@ -20,6 +20,12 @@ void World::disturb_directories() {
     primary_copies_.erase(primary_copies_.begin() + static_cast<std::ptrdiff_t>(directory_random_.below(kCopies)));
   primary_copies_.push_back(primary_->disk.state.visible());
   if (directory_random_.chance(0.3)) restore_primary();
+  const std::size_t i = directory_random_.below(replicas_.size());
+  replica_copies_.resize(replicas_.size());
+  if (directory_random_.chance(0.4))
+    restore_replica(i);
+  else if (directory_random_.chance(0.5))
+    replica_copies_[i] = replicas_[i]->disk.copy();
   scheduler.after(directory_random_.between(milliseconds(1), milliseconds(700)), [this] { disturb_directories(); });
 }
 
@@ -34,6 +40,37 @@ void World::restore_primary() {
   scheduler.after(directory_random_.between(milliseconds(1), milliseconds(150)), [this] {
     if (disturbing_) primary_->start(policy_);
   });
+}
+
+// Its state file alone, or the log with it. A copy that has forgotten a promise, a policy or what was removed is
+// outside of the budget, and so is one without which what was acknowledged would be lost: a log that lost what it
+// acknowledged.
+void World::restore_replica(std::size_t i) {
+  const ReplicaDisk::Copy& copy = replica_copies_[i];
+  ReplicaHost& host = *replicas_[i];
+  if (copy.state.empty()) return;
+  const auto old = node::decode_state(copy.state, "copy");
+  CHECK(old.has_value());
+  const bool running = host.running();
+  host.crash();
+  const node::State& now = checkers_->durable_state(i);
+  const bool same =
+      old->log_id == now.log_id && old->promise.epoch.term == now.promise.epoch.term && old->policy == now.policy;
+  if (same && directory_random_.chance(0.5)) {
+    if (checkers_->would_survive(i, checkers_->end_of(copy.log, old->log_begin))) {
+      counts.note(Fault::kReplicaRestored);
+      trace.note(host.member.name, "is restored", old->final_end.value);
+      checkers_->forget(i);
+      host.disk.restore(copy);
+      restored_logs_ |= 1u << i;
+    }
+  } else if (same && old->log_begin == now.log_begin) {
+    counts.note(Fault::kReplicaStateRestored);
+    trace.note(host.member.name, "its state is restored", old->final_end.value);
+    checkers_->forget(i);
+    host.disk.restore_state(copy);
+  }
+  if (running) revive(i, milliseconds(150));
 }
 
 }  // namespace slipstream::sim

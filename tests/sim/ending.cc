@@ -85,11 +85,12 @@ void World::end_healed() {
 }
 
 // A directory made anew holds nothing back at the server until its replica is met: meanwhile the WAL it begins with may
-// be removed. The operator is told so, and repeats it.
+// be removed. So may what a restored log lacks. The operator is told so, and makes it anew.
 void World::make_anew_whose_wal_is_gone() {
   for (std::size_t i = 0; i < replicas_.size(); ++i) {
     ReplicaHost& host = *replicas_[i];
-    if (!host.running() || checkers_->durable_state(i).policy.version > 0) continue;
+    const bool restored = (restored_logs_ >> i & 1) != 0;
+    if (!host.running() || (checkers_->durable_state(i).policy.version > 0 && !restored)) continue;
     if (checkers_->survives(i) >= postgres_.kept_from()) continue;
     host.crash();
     host.make_empty(align_down(postgres_.slot(), kSegmentSize.value), LogId{{++logs_made_, random_.next()}});

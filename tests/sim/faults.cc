@@ -115,7 +115,11 @@ void World::remove_old_segments(std::size_t replica) {
 bool World::may_lose_directory() const {
   for (std::size_t i = 0; i < replicas_.size(); ++i)
     if (!replicas_[i]->running() || checkers_->durable_state(i).policy.version == 0) return false;
-  return true;  // Every log was met since the last was lost.
+  for (std::size_t i = 0; i < replicas_.size(); ++i)
+    if ((restored_logs_ >> i & 1) != 0 &&
+        checkers_->survives(i) < std::max(checkers_->claimed_durable(), checkers_->claimed_received()))
+      return false;
+  return true;  // Every log was met since the last was lost, and has again what it lost.
 }
 
 void World::disturb_replica() {

@@ -195,6 +195,19 @@ void ReplicaDisk::sync(Lsn from) {
   on_durable({from, kOrigin + ByteCount{durable_.size()}});
 }
 
+void ReplicaDisk::restore(const Copy& copy) {
+  ops_.clear(), done_.clear(), dirty_.clear();
+  cache_ = durable_ = copy.log;
+  begin_ = copy.begin;
+  restore_state(copy);
+  on_durable({kOrigin, kOrigin + ByteCount{durable_.size()}});
+}
+
+void ReplicaDisk::restore_state(const Copy& copy) {
+  state.make(copy.state);
+  on_state_durable();
+}
+
 void ReplicaDisk::make_empty(std::vector<std::byte> content) {
   ops_.clear(), done_.clear(), dirty_.clear();
   cache_.clear(), durable_.clear();

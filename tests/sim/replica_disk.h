@@ -38,6 +38,13 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   void sync(Lsn from);  // Makes durable what is visible from there on.
   void sync_state();    // The same of the state file: a process was killed just after it renamed it.
   void make_empty(std::vector<std::byte> state);
+  struct Copy {
+    std::vector<std::byte> state, log;
+    Lsn begin;
+  };
+  Copy copy() const { return {state.visible(), cache_, begin_}; }
+  void restore(const Copy& copy);  // The whole directory. The process must be down, as for the next.
+  void restore_state(const Copy& copy);
   void remove_below(Lsn begin) { begin_ = begin; }  // Segments.
 
   std::span<const std::byte> durable() const { return durable_; }

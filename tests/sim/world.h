@@ -48,6 +48,7 @@ class World {
   void disturb_harshly();
   void disturb_directories();
   void restore_primary();
+  void restore_replica(std::size_t replica);
   void later(Duration least, Duration most, Scheduler::Action undo);
   void soon(std::size_t replica, std::function<void()> fault);
   void soon_in_server(std::function<void()> fault);
@@ -83,6 +84,8 @@ class World {
   bool sealed_ = false;
   std::uint64_t logs_made_ = 0;
   std::vector<std::vector<std::byte>> primary_copies_;  // Of its state file, from any time before.
+  std::vector<ReplicaDisk::Copy> replica_copies_;       // Of one directory each.
+  std::uint32_t restored_logs_ = 0;                     // Bit per replica: its log was once an older one.
   Instant next_close_look_{};
 };
 
