@@ -55,7 +55,6 @@ void Peer::drop_session() {
 
 void Peer::on_new_epoch(Instant now) {
   session_ = {};
-  adopted_in_epoch_ = false;
   reason_.clear();
   begin_handshake(now);
 }
@@ -143,8 +142,9 @@ Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
   policy_version_ = welcome.policy_version;
   standby_ready_ = welcome.standby_ready;
   log_only_ = welcome.log_only;
-  const bool in_our_term = welcome.held_epoch.term == facts_.epoch.term;
-  if (in_our_term && welcome.held_epoch >= facts_.epoch && !adopted_in_epoch_) {
+  std::erase_if(adopted_in_, [&](Epoch each) { return each < welcome.held_epoch; });
+  const bool above_earlier = welcome.held_epoch.term == facts_.epoch.term && welcome.held_epoch > facts_.earlier_epoch;
+  if (above_earlier && std::ranges::find(adopted_in_, welcome.held_epoch) == adopted_in_.end()) {
     used_epoch_ = welcome.held_epoch;
     drop_session();
   } else if (welcome.name != member_.name) {
@@ -216,7 +216,7 @@ void Peer::go_on_comparing(Comparison::Outcome outcome, LsnRange block, Instant 
 
 void Peer::send_adoption(Instant now) {
   state_ = State::kAdopting;
-  adopted_in_epoch_ = true;
+  if (adopted_in_.empty() || adopted_in_.back() != facts_.epoch) adopted_in_.push_back(facts_.epoch);
   control_.clear();
   if (facts_.timeline.value > 1) {
     const auto total = static_cast<std::uint32_t>(facts_.history.size());

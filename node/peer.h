@@ -34,6 +34,7 @@ struct PrimaryFacts {
   Identity identity;
   SystemId system;
   Epoch epoch;
+  Epoch earlier_epoch;  // The last that other lives of this primary opened, as far as is known.
   TimelineId timeline;
   ByteCount segment_size;
   std::uint32_t server_version_num = 0;
@@ -98,7 +99,7 @@ class Peer {
   void refuse_copy(const std::string& of, Instant now);
   // A promise of a higher term, or of our term to another owner: this primary is superseded (E2).
   const std::optional<protocol::Refuse>& superseding() const { return superseding_; }
-  // Once: an epoch of this primary's, not below the present one, that the replica knows of from another life of it
+  // Once: an epoch of this primary's, above those of earlier lives, that the replica knows of from another life of it
   // (E1).
   std::optional<Epoch> take_used_epoch() { return std::exchange(used_epoch_, std::nullopt); }
   void fill(ReplicaView& view, Instant now) const;
@@ -155,7 +156,7 @@ class Peer {
   StandbyFeedback feedback_;
   std::optional<protocol::Refuse> superseding_;
   std::optional<Epoch> used_epoch_;
-  bool adopted_in_epoch_ = false;  // An Adopt went out in it: whatever the replica holds in it may be of this life.
+  std::vector<Epoch> adopted_in_;  // An Adopt went out: whatever the replica holds in it may be of this life.
 
   Comparison comparison_;
 

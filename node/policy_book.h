@@ -16,7 +16,8 @@ std::uint64_t next_policy_version(std::uint64_t latest, Epoch epoch);
 
 // The primary's policy: the one in force, the one to be, under which version replicas are told it, and whose logs are
 // its members (Q4, Q5). Guarantees: (1) A version is durable here before it is told to anyone, and never stands for two
-// contents, also when the state is an older copy of itself: it begins with the epoch. (2) A changed text takes the
+// contents: it begins with the epoch. Where the state is an older copy of itself, that holds among the replicas that
+// count, once renew() was called for an epoch of another life. (2) A changed text takes the
 // place of the one in force only once it
 //   is durable on replicas that satisfy both; until then both hold, also over restarts and further changes. (3) A log
 //   is a member only after admit().

@@ -62,6 +62,7 @@ struct PrimaryNode::Impl {
     facts.slow_backlog = options.slow_backlog.value_or(ByteCount{ring.size()});
     facts.identity = keeper.state().identity;
     facts.superseded = keeper.state().superseded;
+    facts.earlier_epoch = keeper.state().own_epoch;
     facts.system = keeper.state().system;
     const std::size_t share = catch_up_memory.size() / std::max<std::size_t>(1, options.replicas.size()) /
                               ReadSlots::kSlotBytes * ReadSlots::kSlotBytes;
@@ -287,7 +288,9 @@ struct PrimaryNode::Impl {
     facts.running = false;
     recording = true;
     for (auto& each : peers) each->drop_session();
-    epoch_ticket = keeper.change([&](State& state) { state.own_epoch.incarnation = used->incarnation + 1; });
+    facts.earlier_epoch = std::max(keeper.state().own_epoch, *used);
+    epoch_ticket =
+        keeper.change([&](State& state) { state.own_epoch.incarnation = facts.earlier_epoch.incarnation + 1; });
     book.renew();
     met.expect_all();
   }

@@ -309,13 +309,32 @@ void Checkers::on_primary_frame(std::span<const std::byte> bytes) {
   if (std::holds_alternative<protocol::Data>(frame.body)) {  // To a log that has adopted the epoch.
     const auto it =
         std::ranges::find(replicas_, frame.header.destination, [](const auto& host) { return host->member.id; });
-    const LogId log = shadows_[static_cast<std::size_t>(it - replicas_.begin())].log_id;
+    const Shadow& s = shadows_[static_cast<std::size_t>(it - replicas_.begin())];
+    if (s.state->held_epoch != epoch) return;  // It was replaced by another meanwhile.
+    const LogId log = s.log_id;
     if (shipped_by_.emplace(std::pair(log, epoch), primary_.life()).first->second != primary_.life())
       common_.trace.fail("{} is shipped in {}, in which another life of the primary shipped", (*it)->member.name,
                          to_string(epoch));
   } else if (const auto* told = std::get_if<protocol::PolicyUpdate>(&frame.body)) {
-    if (policies_told_.emplace(told->version, *told).first->second != *told)
-      common_.trace.fail("policy version {:x} was told with another content", told->version);
+    policy_told_ = *told, told_in_life_ = primary_.life();
+  }
+}
+
+// One who counts has what the primary told, and not what another life of it told under the same version.
+void Checkers::look_at_policies() {
+  if (!policy_told_ || told_in_life_ != primary_.life()) return;
+  const auto counts = [&](std::size_t i) { return primary_.node->snapshot(common_.now()).primary.replicas[i].counts; };
+  for (std::size_t i = 0; i < shadows_.size(); ++i) {
+    const node::PolicyRecord& record = shadows_[i].state->policy;
+    const auto same_log = [](const node::MemberRecord& a, const protocol::PolicyMember& b) {
+      return a.id == b.id && a.log_id == b.log_id;
+    };
+    const bool other =
+        record.version == policy_told_->version &&
+        (record.text != policy_told_->text || !std::ranges::equal(record.members, policy_told_->members, same_log));
+    if (!check(Check::kUsedOnce, !other || !counts(i)))
+      common_.trace.fail("{} counts by another content of policy version {:x}", replicas_[i]->member.name,
+                         record.version);
   }
 }
 
@@ -351,6 +370,7 @@ void Checkers::on_report(const node::Report& report) {
   look_at(ack::Level::kReceived, report.write, last_report_.write);
   look_at(ack::Level::kDurable, report.flush, last_report_.flush);
   look_at(ack::Level::kApplied, report.apply, last_report_.apply);
+  look_at_policies();
   last_report_ = report;
 }
 

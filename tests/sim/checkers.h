@@ -75,6 +75,7 @@ class Checkers {
   void on_commit(Lsn end, ack::Level level);
   void on_died(std::size_t i);
   void on_primary_state();
+  void look_at_policies();
   void on_primary_frame(std::span<const std::byte> bytes);
 
   bool check(Check kind, bool holds) {
@@ -95,7 +96,8 @@ class Checkers {
   std::vector<Shadow> shadows_;
   Epoch primary_epoch_;                                          // As its state file has it durably.
   std::map<std::pair<LogId, Epoch>, std::uint64_t> shipped_by_;  // Life of the primary.
-  std::map<std::uint64_t, protocol::PolicyUpdate> policies_told_;
+  std::optional<protocol::PolicyUpdate> policy_told_;            // The latest of its present life.
+  std::uint64_t told_in_life_ = 0;
   node::Report last_report_;
   Lsn claimed_durable_{}, claimed_received_{};
   std::uint32_t promotable_ = 0;
