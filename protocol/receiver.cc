@@ -14,7 +14,10 @@ constexpr std::size_t kGapsMax = 4096;
 constexpr Duration kReorderDelayLeast = microseconds(200);
 constexpr Duration kReorderDelayMost = milliseconds(5);
 constexpr Duration kRetryLeast = milliseconds(2);
+constexpr Duration kRetryMost = milliseconds(200);
+constexpr Duration kRetrySeldom = milliseconds(64);
 constexpr int kRetryDoublings = 5;
+constexpr int kDoubtfulRounds = 4;
 
 // How many bytes of `range` are in `set`.
 std::uint64_t overlap(const RangeSet& set, LsnRange range) {
@@ -142,7 +145,7 @@ void Receiver::close_gaps(LsnRange range, std::uint64_t sent_at, Instant now) {
                              [](const Gap& gap, Lsn at) { return gap.range.end <= at; });
   if (it == gaps_.end() || it->range.begin >= range.end) return;
   while (it != gaps_.end() && it->range.begin < range.end) {
-    learn_lateness(*it, sent_at, now);
+    learn(*it, sent_at, now);
     const bool left = it->range.begin < range.begin, right = range.end < it->range.end;
     // Repairs come in order: what follows this one is on its way.
     const Instant right_due = it->tries > 0 ? std::max(it->due, now + kRetryLeast) : it->due;
@@ -151,6 +154,7 @@ void Receiver::close_gaps(LsnRange range, std::uint64_t sent_at, Instant now) {
       Gap rest = *it;
       rest.range.begin = range.end;
       rest.due = right_due;
+      rest.asked.reset();
       it->range.end = range.begin;
       gaps_.insert(it + 1, rest);
       break;
@@ -158,6 +162,7 @@ void Receiver::close_gaps(LsnRange range, std::uint64_t sent_at, Instant now) {
     if (right) {
       it->range.begin = range.end;
       it->due = right_due;
+      it->asked.reset();
       break;
     }
     if (left)
@@ -177,10 +182,35 @@ void Receiver::forget_gaps_below(Lsn end) {
 }
 
 // The network overtakes by as much as frames lately came late: asking sooner would have everything sent twice.
-void Receiver::learn_lateness(const Gap& gap, std::uint64_t sent_at, Instant now) {
-  if (sent_at > gap.newest_sent_at) return;
+void Receiver::learn(const Gap& gap, std::uint64_t sent_at, Instant now) {
+  if (sent_at > gap.newest_sent_at) return learn_repair_time(gap, now);
   const Duration late = now - gap.noticed;
   reorder_delay_ = std::clamp(Duration{late.ns * 3 / 2}, reorder_delay_, kReorderDelayMost);
+}
+
+// Karn's rule: what was asked for repeatedly is no sample, since either request may have been answered. But where that
+// becomes of all that is asked for, several times in a row, no losses make it so: repairs take longer than was known.
+void Receiver::learn_repair_time(const Gap& gap, Instant now) {
+  if (!gap.asked) return;
+  const Duration took = now - *gap.asked;
+  if (!std::exchange(repaired_, true))  // What was asked for with it takes as long.
+    for (Gap& each : gaps_)
+      if (each.asked) each.due = std::min(each.due, *each.asked + took + reorder_delay_);
+  if (gap.tries == 1) {
+    answered_round_ = std::max(answered_round_, *gap.asked);
+    doubtful_rounds_ = 0;
+  } else if (*gap.asked <= answered_round_) {
+    return;
+  } else if (std::exchange(doubtful_round_, *gap.asked) != *gap.asked) {
+    ++doubtful_rounds_;
+  }
+  if (doubtful_rounds_ == 0 || doubtful_rounds_ >= kDoubtfulRounds) repair_time_.on_sample(std::min(took, kRetryMost));
+}
+
+Duration Receiver::retry_after(int tries) const {
+  const Duration learnt = repair_time_.is_sampled() ? repair_time_.probe_timeout() + reorder_delay_ : kRetryLeast;
+  const Duration first = std::clamp(learnt, kRetryLeast, kRetryMost);
+  return std::min(Duration{first.ns << std::min(tries, kRetryDoublings)}, std::max(first, kRetrySeldom));
 }
 
 void Receiver::find_gap_due() {
@@ -201,9 +231,17 @@ void Receiver::fill_ack(Ack& ack, Instant now) {
   for (Gap& gap : gaps_) {
     if (ack.missing_count == kMissingMax) break;
     if (gap.due > now) continue;
+    // Nobody knows how long a repair takes before one has come: until then one gap is asked for again, for all.
+    if (gap.tries > 0 && !repaired_ && &gap != &gaps_.front()) {
+      gap.due = gaps_.front().due;
+      continue;
+    }
     ack.missing[ack.missing_count++] = gap.range;
-    if (gap.tries == 0) reorder_delay_.ns -= (reorder_delay_ - kReorderDelayLeast).ns / 64;
-    gap.due = now + Duration{kRetryLeast.ns << std::min(gap.tries++, kRetryDoublings)};
+    if (gap.tries == 0) {
+      reorder_delay_.ns -= (reorder_delay_ - kReorderDelayLeast).ns / 64;
+      gap.asked = now;
+    }
+    gap.due = now + retry_after(gap.tries++);
     ++counters_.requests_sent;
   }
   find_gap_due();

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/range_set.h"
 #include "base/time.h"
 #include "protocol/frame.h"
+#include "protocol/round_trip.h"
 
 namespace slipstream::protocol {
 
@@ -22,7 +24,8 @@ namespace slipstream::protocol {
 //   (4) A refused frame changes nothing; a batch whose digest differs is dropped whole and asked for again (its last
 //       frame gives kChecksum).
 //   (5) All that was sent and has not arrived is asked for, in rising order: once it is older than frames lately came
-//       late by overtaking (200 us to 5 ms), then again after 2 ms, doubling to 64 ms.
+//       late by overtaking (200 us to 5 ms), then again once repairs lately came sooner (2 to 200 ms), after twice that
+//       and so on up to 64 ms. Before a repair has come only the first gap is asked for again.
 //   (6) At most 8192 batches and about as many gaps are remembered; what is beyond is refused, or comes twice.
 //
 // Memory: `ring` (a power of two, at least 2 MiB) belongs to the caller; the byte at position p lives at ring[p %
@@ -70,6 +73,7 @@ class Receiver {
     std::uint64_t newest_sent_at = 0;
     Instant due;
     int tries = 0;
+    std::optional<Instant> asked{};  // The first time, while nothing of it has come.
   };
   using Place = std::vector<Incoming>::iterator;
 
@@ -83,7 +87,9 @@ class Receiver {
   void raise_sent_end(Lsn end, Instant now);
   void close_gaps(LsnRange range, std::uint64_t sent_at, Instant now);
   void forget_gaps_below(Lsn end);
-  void learn_lateness(const Gap& gap, std::uint64_t sent_at, Instant now);
+  void learn(const Gap& gap, std::uint64_t sent_at, Instant now);
+  void learn_repair_time(const Gap& gap, Instant now);
+  Duration retry_after(int tries) const;
   void find_gap_due();
 
   std::span<std::byte> ring_;
@@ -95,6 +101,11 @@ class Receiver {
   std::vector<Gap> gaps_;          // Within [received_end_, sent_end_), sorted, disjoint; all that has not arrived.
   Instant gap_due_ = kNever;       // The earliest of gaps_.
   Duration reorder_delay_;         // A gap this old is a loss.
+  bool repaired_ = false;          // Something that was asked for has come.
+  RoundTrip repair_time_;          // From asking to arriving.
+  Instant answered_round_{};       // The latest time of asking that was answered before it was asked again.
+  Instant doubtful_round_{};       // Of asking later than that: the latest that was answered only then.
+  int doubtful_rounds_ = 0;
   bool ack_wanted_ = false;
   bool news_ = false;  // Bytes arrived that no ack has told of, the first ones at news_since_.
   Instant news_since_{};

@@ -9,6 +9,7 @@ namespace slipstream::protocol {
 class RoundTrip {
  public:
   void on_sample(Duration sample, Duration answer_delay = {});
+  bool is_sampled() const { return sampled_; }
   Duration smoothed() const { return smoothed_; }
   // After this long without an answer something was lost: smoothed + 4 deviations + what answers waited lately (1 ms at
   // most), between 300 us and 200 ms; 10 ms before the first sample.

@@ -328,6 +328,114 @@ TEST_F(ReceiverTest, WaitsForARepairThatIsArrivingInsteadOfAskingAgain) {
   EXPECT_EQ(missing(), (Ranges{bytes(1000, 100'000)}));
 }
 
+TEST_F(ReceiverTest, BeforeARepairHasComeAsksAgainForTheFirstGapOnly) {
+  give(bytes(1000, 2000));
+  give(bytes(3000, 4000));
+  now = receiver.deadline();
+  EXPECT_EQ(missing(), (Ranges{bytes(0, 1000), bytes(2000, 3000)}));
+  for (int i = 0; i < 3; ++i) {
+    now = receiver.deadline();
+    EXPECT_EQ(missing(), (Ranges{bytes(0, 1000)}));
+  }
+  give(bytes(0, 1000));
+  EXPECT_LE(receiver.deadline(), now + milliseconds(16));
+  now = receiver.deadline();
+  EXPECT_EQ(missing(), (Ranges{bytes(2000, 3000)})) << "a request that was lost is made again";
+}
+
+class RepairTimes : public ReceiverTest {
+ protected:
+  static constexpr Duration kShort = microseconds(100);
+
+  LsnRange lose() {
+    give(bytes(next_ + 1000, next_ + 2000));
+    next_ += 2000;
+    return bytes(next_ - 2000, next_ - 1000);
+  }
+  // Something is lost, and arrives so long after it was asked for. How often it was asked for.
+  int repair_in(Duration takes) {
+    const LsnRange lost = lose();
+    now = receiver.deadline();
+    const Instant arrives = now + takes;
+    int asked = 0;
+    for (; receiver.deadline() < arrives; ++asked) {
+      now = receiver.deadline();
+      EXPECT_EQ(missing(), Ranges{lost});
+    }
+    now = arrives;
+    EXPECT_EQ(give(lost), Verdict::kAccepted);
+    receiver.on_released(align_down(receiver.received_end(), 4096));
+    return asked;
+  }
+  // How long it waits after its first request, for nothing lost.
+  Duration patience() {
+    const LsnRange lost = lose();
+    now = receiver.deadline();
+    EXPECT_EQ(missing(), Ranges{lost});
+    const Duration out = receiver.deadline() - now;
+    now = now + kShort;
+    give(lost);
+    return out;
+  }
+
+  std::uint64_t next_ = 0;
+};
+
+TEST_F(RepairTimes, AreLearntSoThatNothingIsAskedForTwice) {
+  for (const Duration takes : {kShort, milliseconds(1), milliseconds(10), milliseconds(40), milliseconds(150)}) {
+    for (int i = 0; i < 30; ++i) (void)repair_in(takes);
+    for (int i = 0; i < 30; ++i) EXPECT_EQ(repair_in(takes), 1) << takes.ns;
+  }
+}
+
+TEST_F(RepairTimes, ThatAreShortLeaveTwoMilliseconds) {
+  for (int i = 0; i < 20; ++i) (void)repair_in(milliseconds(50));
+  EXPECT_GE(patience(), milliseconds(50));
+  for (int i = 0; i < 60; ++i) (void)repair_in(kShort);
+  EXPECT_EQ(patience(), milliseconds(2));
+}
+
+TEST_F(RepairTimes, ThatGrowAreNoticedAlthoughEveryRequestIsRepeated) {
+  for (int i = 0; i < 30; ++i) (void)repair_in(kShort);
+  EXPECT_GT(repair_in(milliseconds(30)), 2);
+  for (int i = 0; i < 5; ++i) (void)repair_in(milliseconds(30));
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(repair_in(milliseconds(30)), 1);
+}
+
+TEST_F(RepairTimes, AreWaitedForTwoHundredMillisecondsAtMost) {
+  for (int i = 0; i < 30; ++i) (void)repair_in(seconds(2));
+  EXPECT_EQ(patience(), milliseconds(200));
+}
+
+// One request in three is lost, or what it brought: that says nothing of how long a repair takes.
+TEST_F(RepairTimes, AreNotTakenToGrowWhereRequestsAreLost) {
+  for (int i = 0; i < 30; ++i) (void)repair_in(kShort);
+  for (int i = 0; i < 90; ++i) EXPECT_EQ(repair_in(i % 3 == 0 ? milliseconds(2) + kShort : kShort), i % 3 == 0 ? 2 : 1);
+  EXPECT_EQ(patience(), milliseconds(2));
+}
+
+// What was lost twice comes last, all in a row.
+TEST_F(RepairTimes, AreNotTakenToGrowByABurstOfLosses) {
+  for (int i = 0; i < 30; ++i) (void)repair_in(kShort);
+  std::vector<LsnRange> lost;
+  for (int i = 0; i < 50; ++i) {
+    lost.push_back(lose());
+    now = now + microseconds(10);
+    (void)missing();
+  }
+  for (int i = 0; i < 50 && receiver.deadline() < now + milliseconds(1); ++i) {
+    now = receiver.deadline();
+    (void)missing();
+  }
+  now = now + kShort;
+  for (std::size_t i = 1; i < lost.size(); i += 2) give(lost[i]);
+  now = now + milliseconds(2);
+  (void)missing();
+  now = now + kShort;
+  for (std::size_t i = 0; i < lost.size(); i += 2) give(lost[i]);
+  EXPECT_EQ(patience(), milliseconds(2));
+}
+
 TEST_F(ReceiverTest, ForgetsNothingWhereGapsAreBeyondCounting) {
   const std::uint64_t count = 6000;  // Gaps and batches, a byte each.
   for (std::uint64_t i = 0; i < count; ++i) ASSERT_EQ(give(bytes(2 * i + 1, 2 * i + 2)), Verdict::kAccepted);

@@ -122,20 +122,48 @@ TEST(Transfer, AsksForAHundredGapsInFewAcks) {
   EXPECT_EQ(link.sender.counters().bytes_resent, link.traffic.lost_bytes);
 }
 
-TEST(Transfer, RepairsAHundredGapsInTenMebibytesWithFewRequests) {
-  for (const Duration delay : {Duration{500}, microseconds(50), microseconds(500)}) {
-    Link link(10 * kMiB, 1, {.delay = delay});
-    std::uint64_t sent = 0, lost = 0;
-    link.drop = [&](std::uint64_t, FrameKind kind) {
-      const bool gap = kind == FrameKind::kData && ++sent % 78 == 0 && lost < 100;
+// A hundred frames are lost in 10 MiB, and others at random.
+class HundredGaps {
+ public:
+  HundredGaps(Duration delay, double loss, std::uint64_t seed) : link(10 * kMiB, seed, {.loss = loss, .delay = delay}) {
+    link.drop = [this](std::uint64_t, FrameKind kind) {
+      const bool gap = kind == FrameKind::kData && ++sent_ % 78 == 0 && lost < 100;
       lost += gap;
       return gap;
     };
-    ASSERT_TRUE(link.run(seconds(10)));
-    EXPECT_EQ(lost, 100u);
-    EXPECT_LE(link.receiver.counters().requests_sent, 150u) << "delay " << delay.ns << " ns";
-    EXPECT_LE(2 * link.sender.counters().bytes_resent, 3 * link.traffic.lost_bytes) << "delay " << delay.ns << " ns";
   }
+  Link link;
+  std::uint64_t lost = 0;
+
+ private:
+  std::uint64_t sent_ = 0;
+};
+
+constexpr std::array kOneWay{Duration{500}, microseconds(50), microseconds(500), milliseconds(5), milliseconds(20)};
+
+TEST(Transfer, RepairsAHundredGapsInTenMebibytesWithFewRequests) {
+  for (const Duration delay : kOneWay) {
+    HundredGaps run(delay, 0, 1);
+    ASSERT_TRUE(run.link.run(seconds(10)));
+    EXPECT_EQ(run.lost, 100u);
+    EXPECT_LE(run.link.receiver.counters().requests_sent, 150u) << "delay " << delay.ns << " ns";
+    EXPECT_LE(2 * run.link.sender.counters().bytes_resent, 3 * run.link.traffic.lost_bytes)
+        << "delay " << delay.ns << " ns";
+  }
+}
+
+// Requests and repairs are lost, too.
+TEST(Transfer, RepairsAHundredGapsInTenMebibytesWithFewRequestsUnderRandomLoss) {
+  for (const Duration delay : kOneWay)
+    for (const double loss : {0.01, 0.05})
+      for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+        HundredGaps run(delay, loss, seed);
+        ASSERT_TRUE(run.link.run(seconds(60)));
+        const std::uint64_t lost_frames = run.link.traffic.lost_bytes / 1336;
+        EXPECT_LE(2 * run.link.receiver.counters().requests_sent, 3 * lost_frames) << "delay " << delay.ns << " ns";
+        EXPECT_LE(2 * run.link.sender.counters().bytes_resent, 3 * run.link.traffic.lost_bytes)
+            << "delay " << delay.ns << " ns";
+      }
 }
 
 TEST(Transfer, GoesOnWhenEveryAckThatOpensTheWindowIsLost) {
