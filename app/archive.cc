@@ -76,7 +76,7 @@ Archive::Answer Archive::ask(TimelineId timeline, std::uint64_t number) {
   Known& known = found->second;
   if (!fresh && (known.answer != Answer::kNotThere || now - known.since < kAskAgain)) return known.answer;
   known = {Answer::kFetching, now};
-  queue_.push_back({timeline, number});
+  queue_.push_back({{timeline, number}, kAhead});
   wanted_.notify_all();
   return Answer::kFetching;
 }
@@ -87,7 +87,7 @@ void Archive::run() {
   while (true) {
     wanted_.wait(lock, [&] { return stop_ || !queue_.empty(); });
     if (stop_) return;
-    const Segment segment = queue_.front();
+    const auto [segment, ahead] = queue_.front();
     queue_.pop_front();
     lock.unlock();
     const bool there = fetch(segment);
@@ -96,10 +96,11 @@ void Archive::run() {
     if (there) {
       there_.push_back(segment);
       keep_few();
-      // The next one, while this one is read.
+      // The next one, while this one is read; not the one behind that and so on: what is not read yet would have to go.
       const Segment next{segment.timeline, segment.number + 1};
-      if (queue_.empty() && known_.try_emplace(next, Known{Answer::kFetching, std::chrono::steady_clock::now()}).second)
-        queue_.push_back(next);
+      if (ahead > 0 && queue_.empty() &&
+          known_.try_emplace(next, Known{Answer::kFetching, std::chrono::steady_clock::now()}).second)
+        queue_.push_back({next, ahead - 1});
     }
     lock.unlock();
     options_.wake();

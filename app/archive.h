@@ -24,13 +24,14 @@ struct ArchiveOptions {
 };
 
 // Brings WAL that PostgreSQL has removed back from an archive, for replicas that catch up: runs a restore_command as
-// PostgreSQL would, segment by segment, and the next one ahead. Guarantees: (1) A file that is there is whole
-// and valid: of the segment's size, at its place in this cluster's WAL by every page and record, and named last. (2) At
-// most kFilesMax files lie there. (3) What is not in the archive is asked for again after kAskAgain. Threading: ask()
-// is for one thread, and waits for nothing; a thread of its own runs the command.
+// PostgreSQL would, segment by segment, and kAhead more behind each that was asked for. Guarantees: (1) A file that is
+// there is whole and valid: of the segment's size, at its place in this cluster's WAL by every page and record, and
+// named last. (2) At most kFilesMax files lie there. (3) What is not in the archive is asked for again after kAskAgain.
+// Threading: ask() is for one thread, and waits for nothing; a thread of its own runs the command.
 class Archive {
  public:
-  static constexpr std::size_t kFilesMax = 4;
+  static constexpr std::size_t kFilesMax = 8;
+  static constexpr int kAhead = 2;  // So that two replicas at different places are not in each other's way.
   static constexpr std::chrono::seconds kAskAgain{5};
 
   explicit Archive(ArchiveOptions options);
@@ -47,6 +48,10 @@ class Archive {
     std::uint64_t number = 0;
     auto operator<=>(const Segment&) const = default;
   };
+  struct Wanted {
+    Segment segment;
+    int ahead = 0;  // So many behind it are fetched too.
+  };
   struct Known {
     Answer answer = Answer::kFetching;
     std::chrono::steady_clock::time_point since;
@@ -61,7 +66,7 @@ class Archive {
   std::mutex mutex_;
   std::condition_variable wanted_;
   std::map<Segment, Known> known_;  // Guarded by mutex_, as the rest.
-  std::deque<Segment> queue_;
+  std::deque<Wanted> queue_;
   std::deque<Segment> there_;  // In the order they came.
   bool stop_ = false;
   std::thread thread_;

@@ -108,12 +108,26 @@ TEST(Archive, BelievesNoCommandThatBroughtNothing) {
 
 TEST(Archive, KeepsFewFiles) {
   Place place;
-  for (std::uint64_t number = 4; number < 12; ++number) place.archived(number);
+  for (std::uint64_t number = 4; number < 16; ++number) place.archived(number);
   Archive archive(place.options());
-  for (std::uint64_t number = 4; number < 12; ++number) EXPECT_EQ(settled(archive, number), Archive::Answer::kThere);
+  for (std::uint64_t number = 4; number < 16; ++number) EXPECT_EQ(settled(archive, number), Archive::Answer::kThere);
   EXPECT_FALSE(place.has(4));
-  EXPECT_TRUE(place.has(11));
+  EXPECT_TRUE(place.has(15));
   EXPECT_EQ(settled(archive, 4), Archive::Answer::kThere);  // Fetched again.
+  EXPECT_TRUE(place.has(4));
+}
+
+// What is fetched ahead without bound pushes out what a slow reader has not come to.
+TEST(Archive, GoesNoFurtherAheadThanTwoSegments) {
+  Place place;
+  for (std::uint64_t number = 4; number < 16; ++number) place.archived(number);
+  Archive archive(place.options());
+  EXPECT_EQ(settled(archive, 4), Archive::Answer::kThere);
+  for (int i = 0; i < 2000 && !place.has(6); ++i) std::this_thread::sleep_for(5ms);
+  std::this_thread::sleep_for(300ms);
+  EXPECT_TRUE(place.has(4) && place.has(5) && place.has(6));
+  EXPECT_FALSE(place.has(7));
+  EXPECT_EQ(settled(archive, 7), Archive::Answer::kThere);
   EXPECT_TRUE(place.has(4));
 }
 
