@@ -35,6 +35,25 @@ TEST(KeptBeforeTold, ALateHelloOfAnEarlierEpochDoesNotTakeThePlaceOfTheSessionBe
   EXPECT_TRUE(world.until([&] { return world.all_streaming(); })) << world.replica_view(0).state;
 }
 
+TEST(KeptBeforeTold, AfterARestartNoSessionIsOpenedInAnEpochBeforeTheOneThatWasAdopted) {
+  World world("ANY 1 (b1)", 1);
+  std::optional<protocol::Frame> late;
+  bool welcomed = false;
+  world.network.seen = [&](NodeId, NodeId, const protocol::Frame& frame) {
+    if (std::holds_alternative<protocol::Hello>(frame.body) && !late) late = frame;
+    welcomed |= std::holds_alternative<protocol::Welcome>(frame.body);
+  };
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.lose_connection(), world.connect();
+  ASSERT_TRUE(world.until([&] { return world.view().epoch > late->header.epoch && world.all_streaming(); }));
+  world.stop_primary();
+  world.replica(0).stop(), world.replica(0).start(world.now);
+  welcomed = false;
+  resend(world, world.members[0].id, *late);
+  world.run(milliseconds(50));
+  EXPECT_FALSE(welcomed);
+}
+
 TEST(KeptBeforeTold, ANewPolicyIsToldOnlyToALogThatHoldsWhatTheOldOneCommitted) {
   World world("ANY 1 (b1, b2)", 2);
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));

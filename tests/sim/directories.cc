@@ -20,6 +20,7 @@ void World::disturb_directories() {
     primary_copies_.erase(primary_copies_.begin() + static_cast<std::ptrdiff_t>(directory_random_.below(kCopies)));
   primary_copies_.push_back(primary_->disk.state.visible());
   if (directory_random_.chance(0.3)) restore_primary();
+  if (directory_random_.chance(0.5)) trap_primary();
   const std::size_t i = directory_random_.below(replicas_.size());
   replica_copies_.resize(replicas_.size());
   if (directory_random_.chance(0.4))
@@ -39,6 +40,19 @@ void World::restore_primary() {
   primary_->restore(copy);
   scheduler.after(directory_random_.between(milliseconds(1), milliseconds(150)), [this] {
     if (disturbing_) primary_->start(policy_);
+  });
+}
+
+// Its process, or the power of its whole host, is gone at a step of keeping its state.
+void World::trap_primary() {
+  primary_->disk.trap.set(directory_random_.from_to(1, 8), [this, power = directory_random_.chance(0.5)] {
+    power ? primary_->lose_power() : primary_->crash();
+    if (power) postgres_.crash();
+    scheduler.after(directory_random_.between(milliseconds(1), milliseconds(150)), [this] {
+      if (!disturbing_) return;
+      primary_->start(policy_);
+      postgres_.start_again();
+    });
   });
 }
 

@@ -70,7 +70,7 @@ void World::disturb_harshly() {
   for (int n = 0; n < 4; ++n) checkers_->look_at_damage(i, harsh_random_);
   replicas_[i]->disk.in_parts = harsh_random_.chance(0.5) ? 0.1 : 0;
   if (harsh_random_.chance(0.3))
-    replicas_[i]->disk.set_trap(harsh_random_.from_to(1, 40), [this, i, power = harsh_random_.chance(0.5)] {
+    replicas_[i]->disk.trap.set(harsh_random_.from_to(1, 40), [this, i, power = harsh_random_.chance(0.5)] {
       power ? replicas_[i]->lose_power() : replicas_[i]->crash();
       if (disturbing_) revive(i, milliseconds(150));
     });
@@ -268,8 +268,9 @@ void World::disturb_server() {
 
 void World::stop_disturbing() {
   disturbing_ = false;
+  primary_->disk.trap.clear();
   for (auto& host : replicas_) {
-    host->disk.set_trap(0, nullptr);
+    host->disk.trap.clear();
     host->disk.in_parts = 0;
   }
   trace.note("seed", "disturbs no more");

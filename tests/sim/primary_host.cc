@@ -34,12 +34,15 @@ void PrimaryDisk::finish_read(const node::ReadOp& op) {
 bool PrimaryDisk::submit_persist(node::PersistOp&& op) {
   const Duration shown = random_.between(microseconds(50), milliseconds(2));
   common_.scheduler.after(shown, [this, content = std::move(op.content), life = life_]() mutable {
-    if (life == life_) state.rename(std::move(content));
+    if (life != life_ || step()) return;
+    state.rename(std::move(content));
+    (void)step();
   });
   common_.scheduler.after(shown + random_.between({0}, milliseconds(1)), [this, id = op.id, life = life_] {
-    if (life != life_) return;
+    if (life != life_ || step()) return;
     state.sync();
     on_state_durable();
+    if (step()) return;  // Durable, and nobody was told.
     done(id, node::DiskStatus::kOk);
   });
   return true;

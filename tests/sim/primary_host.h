@@ -27,12 +27,14 @@ class PrimaryDisk : public node::Disk {
 
   StateFile state;
   std::function<void()> on_state_durable;
+  Trap trap;
   double error = 0;    // That a read fails.
   double spoiled = 0;  // That a read before confirmation gives other bytes.
   std::function<void()> wake;
 
  private:
   void done(std::uint32_t id, node::DiskStatus status);
+  bool step() { return trap.step(common_, "primary", Fault::kPrimaryTrap); }
   void finish_read(const node::ReadOp& op);
 
   Common common_;

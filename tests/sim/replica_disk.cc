@@ -77,14 +77,6 @@ void ReplicaDisk::perform(const Op& op) {
   for (std::size_t i = 0; i < bytes.size(); i += kSectorBytes) dirty_.insert((index(op.at) + i) / kSectorBytes);
 }
 
-bool ReplicaDisk::step() {
-  if (trap_left_ == 0 || --trap_left_ > 0) return false;
-  common_.counts.note(Fault::kTrap);
-  common_.trace.note("disk", "trap");
-  std::exchange(spring_, nullptr)();
-  return true;
-}
-
 void ReplicaDisk::show(std::uint64_t token) {
   const auto it = ops_.find(token);
   if (it == ops_.end() || !it->second.keeps) return;

@@ -11,6 +11,7 @@
 #include "tests/sim/random.h"
 #include "tests/sim/state_file.h"
 #include "tests/sim/trace.h"
+#include "tests/sim/trap.h"
 #include "wal/recovery.h"
 
 namespace slipstream::sim {
@@ -55,9 +56,7 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   double error = 0;                     // That an operation fails, which ends the process.
   Duration stall{};                     // Operations take up to this longer.
   std::function<void()> at_next_write;  // Happens once, while the next write or persist is under way.
-  // Happens once, exactly before or after the n-th step from now that a write or a rename takes: into the page cache,
-  // onto the storage, to be told of.
-  void set_trap(std::uint64_t steps, std::function<void()> spring) { trap_left_ = steps, spring_ = std::move(spring); }
+  Trap trap;
   double in_parts = 0;  // That a write is visible in part first, and whole only when it is durable.
   std::function<void()> wake;
   std::function<void()> io_error;
@@ -83,7 +82,7 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   void show(std::uint64_t token);
   void finish(std::uint64_t token);
   void perform(const Op& op);
-  bool step();  // Whether a trap sprang: then nothing is as it was.
+  bool step() { return trap.step(common_, "disk", Fault::kTrap); }
   void reserve(Lsn end);
   std::size_t index(Lsn at) const { return static_cast<std::size_t>((at - kOrigin).value); }
   Duration some_time();
@@ -96,8 +95,6 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   std::set<std::uint64_t> dirty_;  // Sectors whose content in the cache no sync has covered.
   std::map<std::uint64_t, Op> ops_;
   std::uint64_t tokens_ = 0;
-  std::uint64_t trap_left_ = 0;
-  std::function<void()> spring_;
   std::deque<node::DiskDone> done_;
 };
 

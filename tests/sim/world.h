@@ -48,6 +48,7 @@ class World {
   void disturb_harshly();
   void disturb_directories();
   void restore_primary();
+  void trap_primary();
   void restore_replica(std::size_t replica);
   void later(Duration least, Duration most, Scheduler::Action undo);
   void soon(std::size_t replica, std::function<void()> fault);
