@@ -47,14 +47,17 @@ std::string World::what_is_missing() const {
   return text;
 }
 
-// A frame that came late counts as lost: whoever waited could not know. Not where frames are sealed: those under the
-// keys of a process that is gone are lost too, and only that port knows.
+// A frame that came late counts as lost: whoever waited could not know. Where frames are sealed, those under the keys
+// of a process that is gone are lost too, and those sent before keys were agreed on: whatever was given to one port and
+// not heard by the other.
 void World::look_at_repairs() {
-  if (sealed_) return;
   constexpr std::uint64_t kAllowed = 64u << 10;  // What answers that were lost cost.
   counts.note(Check::kRepairsBounded);
-  const std::uint64_t resent = primary_->bytes_resent(), lost = network_.bytes_lost;
+  const std::uint64_t resent = primary_->bytes_resent();
+  const std::uint64_t lost =
+      sealed_ ? network_.bytes_given - network_.bytes_heard + network_.bytes_late : network_.bytes_lost;
   trace.say("seed", "{} bytes were lost, {} sent again", lost, resent);
+  if (network_.bytes_heard > network_.bytes_given) trace.fail("sealed data was heard twice");
   if (resent > 2 * lost + kAllowed) trace.fail("{} bytes were sent again, {} were lost", resent, lost);
 }
 

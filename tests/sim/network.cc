@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <variant>
 
 namespace slipstream::sim {
 namespace {
@@ -123,6 +124,7 @@ void Network::carry(NodeId from, NodeId to, const Link& link, Wire bytes, Truth 
   if (random_.chance(link.reorder)) {
     common_.counts.note(Fault::kReorder);
     note_lost(bytes);
+    bytes_late += bytes_to_repeat(bytes, false);
     delay = delay + random_.between(microseconds(100), milliseconds(5));
   }
   common_.scheduler.after(delay, [this, from, to, truth, frame = std::move(bytes)]() mutable {
@@ -144,8 +146,18 @@ void Network::heal() {
 
 void Port::send(NodeId peer, const node::OutFrame& frame) {
   if (on_send) on_send(bytes_of(frame));
+  if (sealed_ && is_data(bytes_of(frame))) network_.bytes_given += frame.payload.size();
   if (sealed_ && network_.link(self_, peer).forged > 0) network_.overhear(self_, peer, bytes_of(frame));
   port().send(peer, frame);
+}
+
+std::size_t Port::receive(std::span<protocol::Arrival> frames) {
+  const std::size_t count = port().receive(frames);
+  protocol::Frame heard;  // How it was sealed may stand in it: its payload alone counts.
+  for (const protocol::Arrival& frame : frames.first(sealed_ ? count : 0))
+    if (protocol::decode(frame, heard) == protocol::Verdict::kAccepted)
+      if (const auto* data = std::get_if<protocol::Data>(&heard.body)) network_.bytes_heard += data->payload.size();
+  return count;
 }
 
 // Keys are the hosts' for good; what is agreed on is gone with the process.

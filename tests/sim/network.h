@@ -58,6 +58,8 @@ class Network {
   // Of data frames: lost, damaged, or so late that they may be taken for lost.
   void note_lost(const Wire& bytes, bool damaged = false) { bytes_lost += bytes_to_repeat(bytes, damaged); }
   std::uint64_t bytes_lost = 0;
+  // Where frames are sealed: of data that a node gave to its port, that the node it was for heard, and that came late.
+  std::uint64_t bytes_given = 0, bytes_heard = 0, bytes_late = 0;
 
   std::size_t frame_bytes_max = 8972;
 
@@ -126,7 +128,7 @@ class Port : public node::Port {
       : network_(network), self_(self), random_(~Random(random).next()), line_(common, network, self, random) {}
 
   void begin_turn(Instant now) override { port().begin_turn(now); }
-  std::size_t receive(std::span<protocol::Arrival> frames) override { return port().receive(frames); }
+  std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override { return port().room(peer); }
   void send(NodeId peer, const node::OutFrame& frame) override;
   void flush() override { port().flush(); }
