@@ -230,7 +230,7 @@ void add_verify(CLI::App& app, VerifyArguments& arguments, int& code) {
 }
 
 void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
-  auto& [config, directory, rates, sizes, seconds, idle, device, security] = arguments.lag;
+  auto& [config, directory, rates, sizes, seconds, idle, device, security, loss] = arguments.lag;
   CLI::App* lag =
       bench.add_subcommand("lag", "From a record's write to its acknowledgement at the primary, at paced loads");
   lag->add_option("-c,--config", config,
@@ -247,6 +247,11 @@ void add_bench_lag(CLI::App& bench, BenchArguments& arguments, int& code) {
   lag->add_option("--device", device, "What joins the two sides, without -c: memif, or the kernel over loopback")
       ->capture_default_str()
       ->check(CLI::IsMember({"memif", "kernel_udp"}));
+  lag->add_option("--loss", loss,
+                  "Lose that share of the frames to the receiver (with -c its [port.faults] does), and show apart what "
+                  "was sent again; one record at a time, so at low rates")
+      ->check(CLI::Range(0.0, 0.9))
+      ->capture_default_str();
   lag->add_option("--security", security, "sealed or plaintext, without -c")
       ->capture_default_str()
       ->check(CLI::IsMember({"sealed", "plaintext"}));

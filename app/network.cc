@@ -123,7 +123,8 @@ std::expected<Network, Error> Network::open(const Config& config) {
     if (each.faults) faults = each.faults;
   Network out;
   out.inner_ = port->get();
-  out.wakes_ = (*port)->wakes() && !faults;  // A frame that is held back rings no bell when its time has come.
+  // A frame that is held back rings no bell when its time has come.
+  out.wakes_ = (*port)->wakes() && !(faults && faults->reorder > 0);
   out.port_ = std::move(*port);
   if (faults) out.add_faults(*faults);
   if (keys) out.sealed_ = std::make_unique<node::SealedPort>(*out.port_, std::move(keys->options), keys->peers);

@@ -23,6 +23,7 @@ struct LagArguments {
   std::string idle = "adaptive";
   std::string device = "memif";  // Or kernel_udp, over loopback. Without a configuration.
   std::string security = "plaintext";
+  double loss = 0;  // Of the frames to the receiver; what had to be sent again is shown apart.
 };
 
 struct LinerateArguments {

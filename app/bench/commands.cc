@@ -34,6 +34,10 @@ std::string lag_table(const Json& out) {
     rows.push_back({number(each["rate"]), number(each["achieved_rate"]), number(each["record_bytes"])});
     for (const char* stage : {"received_us", "durable_us"})
       for (const char* quantile : {"p50", "p99", "p99.9"}) rows.back().push_back(number(each[stage][quantile]));
+    if (!each.contains("repaired")) continue;
+    if (rows.size() == 2) rows[0].insert(rows[0].end(), {"sent again", "received p50", "p99", "max"});
+    rows.back().push_back(number(each["repaired"]));
+    for (const char* quantile : {"p50", "p99", "max"}) rows.back().push_back(number(each["repaired_us"][quantile]));
   }
   const Json& configuration = out["configuration"];
   return fmt::format("microseconds from a record's write to its acknowledgement at the primary; idle {}\n",

@@ -85,14 +85,18 @@ Json quantiles(const Histogram& of) {
           {"max", us(of.max())}};
 }
 
-Json results_json(const std::deque<Paced>& loads) {
+Json results_json(const std::deque<Paced>& loads, bool repairs) {
   Json out = Json::array();
-  for (const Paced& each : loads)
+  for (const Paced& each : loads) {
     out.push_back({{"rate", each.rate},
                    {"record_bytes", each.bytes},
                    {"achieved_rate", each.achieved},
                    {"received_us", quantiles(each.lag.received)},
                    {"durable_us", quantiles(each.lag.durable)}});
+    if (!repairs) continue;
+    out.back()["repaired"] = each.lag.repaired.count();
+    out.back()["repaired_us"] = quantiles(each.lag.repaired);
+  }
   return out;
 }
 
@@ -131,8 +135,9 @@ std::expected<Json, Error> send(const LagArguments& arguments) {
       }
     return {};
   };
-  if (auto done = run_sender(*config, scratch->path(), load); !done) return std::unexpected(done.error());
-  return Json{{"idle", config->runtime.idle}, {"results", results_json(loads)}};
+  const bool repairs = arguments.loss > 0;
+  if (auto done = run_sender(*config, scratch->path(), load, repairs); !done) return std::unexpected(done.error());
+  return Json{{"idle", config->runtime.idle}, {"results", results_json(loads, repairs)}};
 }
 
 }  // namespace
@@ -142,9 +147,12 @@ std::expected<Json, Error> lag(const LagArguments& arguments) {
   if (arguments.config.empty()) {
     TwoSides sides;
     sides.security = arguments.security;
+    sides.loss = arguments.loss;
     sides.device = arguments.device, sides.idle = arguments.idle, sides.directory = arguments.directory;
-    sides.sender = {
-        "lag", "--json", "--directory", arguments.directory, "--seconds", std::to_string(arguments.seconds)};
+    sides.sender = {"lag",         "--json",
+                    "--directory", arguments.directory,
+                    "--seconds",   std::to_string(arguments.seconds),
+                    "--loss",      std::to_string(arguments.loss)};
     const auto add = [&](const char* option, const auto& values) {
       sides.sender.push_back(option);
       for (const auto& each : values) sides.sender.push_back(fmt::format("{}", each));
@@ -154,9 +162,13 @@ std::expected<Json, Error> lag(const LagArguments& arguments) {
     if (!said) return std::unexpected(said.error());
     sent = std::move(said->sender);
     const double disk = disk_sync_us(arguments.directory);
-    out["configuration"] = {
-        {"device", arguments.device}, {"security", arguments.security}, {"idle", sent["configuration"]["idle"]},
-        {"mtu", sides.mtu},           {"log", arguments.directory},     {"disk_sync_us", disk}};
+    out["configuration"] = {{"device", arguments.device},
+                            {"security", arguments.security},
+                            {"idle", sent["configuration"]["idle"]},
+                            {"mtu", sides.mtu},
+                            {"loss", sides.loss},
+                            {"log", arguments.directory},
+                            {"disk_sync_us", disk}};
     out["results"] = sent["results"];
   } else {
     auto done = send(arguments);

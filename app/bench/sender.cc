@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "app/daemon.h"
 #include "app/file_disk.h"
@@ -53,23 +54,31 @@ void LoadUpstream::expect(Lsn end, Instant stamp, Lag& lag) {
 }
 
 void LoadUpstream::report(const node::Report& report) {
-  count(of_received_, report.write, &Lag::received);
-  count(of_durable_, report.flush, &Lag::durable);
+  count(of_received_, report.write,
+        [this](Lag& lag) -> Histogram& { return was_repaired() ? lag.repaired : lag.received; });
+  count(of_durable_, report.flush, [](Lag& lag) -> Histogram& { return lag.durable; });
   received_.store(report.write.value, std::memory_order_release);
   durable_.store(report.flush.value, std::memory_order_release);
 }
 
-void LoadUpstream::count(Awaited& awaited, Lsn end, Histogram Lag::* which) {
+bool LoadUpstream::was_repaired() {
+  if (!bytes_resent_) return false;
+  const std::uint64_t resent = bytes_resent_();
+  return std::exchange(resent_, resent) != resent;
+}
+
+void LoadUpstream::count(Awaited& awaited, Lsn end, const std::function<Histogram&(Lag&)>& which) {
   Instant now{};
   while (awaited.first.lag || awaited.samples.pop(awaited.first)) {
     if (awaited.first.end > end) return;
     if (now == Instant{}) now = dataplane::monotonic_now();
-    (awaited.first.lag->*which).add(now - awaited.first.stamp);
+    which(*awaited.first.lag).add(now - awaited.first.stamp);
     awaited.first.lag = nullptr;
   }
 }
 
-std::expected<void, Error> run_sender(const Config& config, const std::filesystem::path& directory, const Load& load) {
+std::expected<void, Error> run_sender(const Config& config, const std::filesystem::path& directory, const Load& load,
+                                      bool tell_repairs) {
   const std::filesystem::path wal_directory = directory / "wal";
   std::filesystem::create_directories(wal_directory);
   GeneratedWal wal(wal_directory);
@@ -90,6 +99,9 @@ std::expected<void, Error> run_sender(const Config& config, const std::filesyste
   options.random_seed = random_u64();
   node::PrimaryNode node(options, first_state(), ring.span(), catch_up.span(), dataplane::monotonic_now());
   LoadUpstream upstream(wake);
+  if (tell_repairs)
+    upstream.tell_repairs(
+        [&node] { return node.snapshot(dataplane::monotonic_now()).primary.replicas.front().bytes_resent; });
 
   std::atomic<bool> stop{false};
   std::expected<void, Error> result;

@@ -112,6 +112,7 @@ std::string config_text(const TwoSides& sides, SealLines seal, bool primary, con
                     primary ? "server" : "client", (scratch / "memif.sock").string(), primary ? 1 : 2,
                     sides.mtu <= 1600 ? 2048 : 10240)
               : "kernel_udp = true\n";
+  if (!primary && sides.loss > 0) text += fmt::format("[port.faults]\nloss = {}\n", sides.loss);
   text += fmt::format("[[node]]\nname = \"p\"\nnumber = 1\nrole = \"primary\"\naddress = \"{}.1\"\n{}{}", network,
                       seal.primary_node, primary ? "" : "via = \"wire\"\n");
   text += fmt::format("[[node]]\nname = \"a\"\nnumber = 2\naddress = \"{}.2\"\n{}{}", network, seal.replica_node,

@@ -30,6 +30,7 @@ struct TwoSides {
   unsigned mtu = 1500;
   std::string idle = "adaptive";
   std::string security = "plaintext";
+  double loss = 0;                  // Of what the replica receives.
   std::string sink = "log";         // `bench receive --sink`
   std::filesystem::path directory;  // Where the receiver's log is: a parent for a new one.
   std::vector<std::string> sender;  // Arguments of `slipstream bench` without its configuration; prints JSON.

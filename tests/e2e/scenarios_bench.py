@@ -31,6 +31,8 @@ def benchmarks_of_the_ports_run():
             check(0 < received["p50"] <= received["p99"] <= received["p99.9"] <= received["max"], f"quantiles of received: {each}")
             check(received["p50"] <= durable["p50"], f"durable follows received: {each}")
             check(each["achieved_rate"] > each["rate"] / 10, f"the load was near its rate: {each}")
+        lossy = bench("lag", "--rate", "200", "--size", "200", "--seconds", "1", "--loss", "0.2", "--directory", directory)["results"][0]
+        check(lossy["repaired"] > 5 and lossy["repaired_us"]["p50"] > lossy["received_us"]["p50"] > 0, f"what was lost is told apart: {lossy}")
         line = bench("linerate", "--mb", "64", "--rounds", "1", "--directory", directory)
         check_form(line, "linerate")
         check({(each["mtu"], each["sink"]) for each in line["results"]} == {(mtu, sink) for mtu in (1500, 8900) for sink in ("raw", "discard", "memory", "disk")}, f"each frame size with each sink: {line['results']}")
