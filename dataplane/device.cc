@@ -128,11 +128,10 @@ std::expected<void, Error> Device::fit_mtu() {
   const Vdev vdev(config_.device + "," + (arguments && arguments->args ? arguments->args : ""));
   if (vdev.driver() == "net_af_packet") {
     const auto frame_bytes = std::strtoul(vdev.option("framesz").value_or("2048").c_str(), nullptr, 10);
-    if (frame_bytes < packet_bytes_max(config_) + 50)  // Headers of the ring's; longer packets vanish in silence.
+    if (frame_bytes < packet_bytes_max(config_) + kAfPacketHeadBytes)
       return std::unexpected(error(
           "packets of mtu = " + std::to_string(config_.mtu) + " do not fit framesz=" + std::to_string(frame_bytes),
-          "set framesz= to a power of two of at least " + std::to_string(packet_bytes_max(config_) + 50) +
-              " and blocksz= to as much or more"));
+          "set " + af_packet_frames(packet_bytes_max(config_)) + " there, or name the device by interface ="));
   }
   is_memif_ = is_memif(vdev);
   can_restart_ = !is_memif_ && vdev.driver() != "net_af_packet";

@@ -11,6 +11,7 @@
 
 #include "dataplane/coarse_clock.h"
 #include "dataplane/neighbour.h"
+#include "dataplane/vdev.h"
 
 namespace slipstream::dataplane {
 namespace {
@@ -25,7 +26,7 @@ Error bad_address(const std::string& text, const std::string& where) {
 std::expected<rte_mempool*, Error> make_pool(const std::vector<DeviceConfig>& devices) {
   std::size_t packet_bytes = 2048;
   for (const DeviceConfig& device : devices)
-    packet_bytes = std::max(packet_bytes, Device::packet_bytes_max(device) + 64);
+    packet_bytes = std::max(packet_bytes, Device::packet_bytes_max(device) + kAfPacketRoomBytes);
   const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(packet_bytes + RTE_PKTMBUF_HEADROOM, UINT16_MAX));
   const unsigned count = kBuffersPerDevice * static_cast<unsigned>(std::max<std::size_t>(1, devices.size())) - 1;
   rte_mempool* pool =

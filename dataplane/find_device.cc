@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <string_view>
 
 #include "base/nearest.h"
@@ -82,12 +81,11 @@ Found by_interface(const DeviceName& name, const std::string& interface, unsigne
                                        : "a NIC that is bound to vfio-pci has none: name it by pci or mac"));
   }
   if (auto free = leave_default_route(name, {interface}, host); !free) return std::unexpected(free.error());
-  const auto frame_bytes = std::max(std::bit_ceil(name.packet_bytes_max + 50), 2048u);
   const std::string vdev = "net_af_packet" + std::to_string(100 + number);
-  return FoundDevice{vdev,
-                     {vdev + ",iface=" + interface + ",framesz=" + std::to_string(frame_bytes) +
-                      ",blocksz=" + std::to_string(std::max(frame_bytes, 4096u)) + ",framecnt=2048,qpairs=1"},
-                     {}};
+  return FoundDevice{
+      vdev,
+      {vdev + ",iface=" + interface + "," + af_packet_frames(name.packet_bytes_max) + ",framecnt=2048,qpairs=1"},
+      {}};
 }
 
 Found by_mac(const DeviceName& name, unsigned number, const HostNetwork& host) {

@@ -64,8 +64,9 @@ std::expected<std::unique_ptr<UdpPort>, Error> UdpPort::open(const UdpOptions& o
   std::unique_ptr<UdpPort> port(new UdpPort(options, socket));
   if (::bind(socket, reinterpret_cast<const sockaddr*>(&*self), sizeof *self) != 0)
     return std::unexpected(port_error(options, "cannot use the address", errno,
-                                      errno == EADDRINUSE ? "another process has it (ss -ulnp); end that, or give this "
-                                                            "node another udp_port"
+                                      errno == EADDRINUSE ? "another process has it (ss -ulnp), perhaps another node's "
+                                                            "daemon on this host: end that, or give this node an "
+                                                            "address or a udp_port of its own, in every configuration"
                                                           : "set the port's address to one of this host (ip -4 addr)"));
   port->prepare_socket();
   for (const PeerConfig& each : peers)

@@ -1,6 +1,7 @@
 #include "dataplane/vdev.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace slipstream::dataplane {
 namespace {
@@ -41,6 +42,13 @@ std::vector<std::string> Vdev::keys() const {
     return true;
   });
   return out;
+}
+
+std::string af_packet_frames(std::size_t packet_bytes) {
+  constexpr std::size_t kAlignment = 128, kLeast = 2048, kPage = 4096;  // The alignment keeps blocks to 32 frames.
+  const std::size_t needed = packet_bytes + kAfPacketHeadBytes;
+  const std::size_t frame_bytes = std::max(kLeast, (needed + kAlignment - 1) / kAlignment * kAlignment);
+  return "framesz=" + std::to_string(frame_bytes) + ",blocksz=" + std::to_string(std::lcm(frame_bytes, kPage));
 }
 
 }  // namespace slipstream::dataplane

@@ -56,7 +56,7 @@ class FindDevice : public ::testing::Test {
   }
 
   std::expected<FoundDevice, Error> find(DeviceName name) {
-    name.port = "to_a", name.packet_bytes_max = 1514;
+    name.port = "to_a", name.packet_bytes_max = std::max(name.packet_bytes_max, 1514u);
     return find_device(name, 3, HostNetwork(root_));
   }
   static DeviceName vdev(const std::string& text) { return {"", text}; }
@@ -116,6 +116,10 @@ TEST_F(FindDevice, AnInterfaceStaysTheKernels) {
   EXPECT_EQ(packet->device, "net_af_packet103");
   EXPECT_EQ(packet->vdevs,
             std::vector<std::string>{"net_af_packet103,iface=eth1,framesz=2048,blocksz=4096,framecnt=2048,qpairs=1"});
+  DeviceName jumbo = interface("eth1");
+  jumbo.packet_bytes_max = 9014;
+  EXPECT_EQ(find(jumbo)->vdevs.front(),
+            "net_af_packet103,iface=eth1,framesz=9088,blocksz=290816,framecnt=2048,qpairs=1");
   EXPECT_TRUE(packet->pci.empty());
   EXPECT_EQ(find(interface("eth2"))->vdevs.size(), 1u) << "also where DPDK could take the NIC beside the kernel";
   expect_refusal(interface("eht1"), {"no interface eht1", "eth0, eth1, eth2, lo", "did you mean \"eth1\"?"});

@@ -92,6 +92,27 @@ def a_port_in_a_vlan_reaches_a_peer_behind_a_gateway():
 
 
 @scenario
+def what_is_said_of_jumbo_frames_over_af_packet_works():
+    """Frames too short for mtu = 9000 are refused; with those that the message names packets of every size come back."""
+    need_root()
+    with Namespaces() as namespaces:
+        link, other = namespaces.link("p", "a"), namespaces.link("a", "p")
+        for host, each in (("p", link), ("a", other)):
+            namespaces.ip(host, "link", "set", each, "mtu", "9000")
+        namespaces.ip("a", "addr", "add", "10.77.0.2/24", "dev", other)
+        port = {"name": f"jumbo{namespaces.tag}", "mode": "echo", "mtu": 9000, "address": "10.77.0.1", "peer": "10.77.0.2"}
+        device = f"net_af_packet0,iface={link}"
+        with Peer(namespaces, "p", vdev=f"{device},framesz=2048", **port) as peer:
+            peer.says("error")
+            said = peer.says("  to do")
+            check("set framesz=9088,blocksz=290816 there" in said, said)
+        with Peer(namespaces, "p", vdev=f"{device},framesz=9088,blocksz=290816", **port) as peer:
+            peer.says("up")
+            answered = echoes(namespaces, "a", "10.77.0.2", "10.77.0.1", (1, 1472, 8972))
+            check(answered is True, f"frames of every size come back{'' if answered is True else f': {answered}'}")
+
+
+@scenario
 def tap_and_ring_carry_frames():
     """net_tap, whose other end is the kernel's; net_ring, which loops back; and a ring that nobody empties: its transmit queue is reset, and it carries frames again."""
     need_root()
