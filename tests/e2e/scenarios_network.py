@@ -246,13 +246,45 @@ def kernel_udp_carries_replicas():
 
 
 @scenario
+def a_slow_replica_slows_no_other():
+    """b's link carries 3 MB/s; beyond 1 MB behind it is called slow and served from files, commits go on with a, and it comes back by itself."""
+    class NarrowLink(Cluster):
+        def write_config(self, name):
+            super().write_config(name)
+            if name == "p":
+                text = self.config_path(name).read_text().replace("[primary]\n", '[primary]\nslow_backlog = "1MB"\n')
+                self.config_path(name).write_text(text.replace('name = "b"\n', 'name = "b"\nmax_rate = "3MB"\n'))
+    with NarrowLink() as cluster:
+        cluster.start()
+        def view(name):
+            return {each["name"]: each for each in cluster.status("p")["primary"]["replicas"]}[name]
+        load = IdLoad(cluster, 2, 6)
+        cluster.primary.sql("SET synchronous_commit = local; CREATE TABLE big AS SELECT g, repeat('u', 500) FROM generate_series(1, 16000) g")
+        wait_for("b to be called slow", lambda: view("b")["state"] == "slow", 5)
+        check("more than 1.0 MB behind, so served from files" in view("b")["reason"], f"why, and how far it has to go: {view('b')}")
+        slow_from = time.time()
+        time.sleep(0.5)
+        slow_to = time.time()
+        check(view("b")["state"] == "slow" and view("a")["state"] == "streaming", f"b alone is slow: {view('a')}, {view('b')}")
+        cluster.wait_streaming(timeout=10)
+        load.wait(20)
+        commits = len(load.latencies_us(slow_from, slow_to))
+        check(commits > 20, f"{commits} commits went on with a")
+        slowest = max(load.latencies_us())
+        check(slowest < 1_000_000, f"beside a slow replica the slowest of {len(load.latencies_us())} commits took {slowest / 1000:.0f} ms")
+        identical(cluster)
+        check(not load.lost(cluster.standbys["b"]), "every acknowledged commit is on b's standby")
+        load.remove()
+
+
+@scenario
 def a_path_whose_mtu_shrinks_stalls_nothing():
     """af_packet with jumbo frames through the bridge of a host between, whose MTU falls to 1500 and then to 4000, under load: no end is told, and no frame of it comes back."""
     need_root()
     with BridgedNamespaces() as namespaces:
         class Jumbo(PacketCluster):
             port_lines = "mtu = 9000\n"
-            device = "net_af_packet0,iface={link},blocksz=290816,framesz=9088,framecnt=1024,qpairs=1"
+            device = "{link}"
         Jumbo.namespaces = namespaces
         with Jumbo(policy="ANY 1 (a)", replicas=("a",)) as cluster:
             cluster.start()
