@@ -92,9 +92,13 @@ void World::end_healed() {
 void World::make_anew_whose_wal_is_gone() {
   for (std::size_t i = 0; i < replicas_.size(); ++i) {
     ReplicaHost& host = *replicas_[i];
+    if (!host.running()) continue;
+    const node::State& state = checkers_->durable_state(i);
+    // It was served from memory meanwhile, and knows nothing of that to be final: it is compared from its beginning on.
+    const bool nothing_final = state.final_end == state.log_begin && state.log_begin < postgres_.kept_from();
     const bool restored = (restored_logs_ >> i & 1) != 0;
-    if (!host.running() || (checkers_->durable_state(i).policy.version > 0 && !restored)) continue;
-    if (checkers_->survives(i) >= postgres_.kept_from()) continue;
+    if (state.policy.version > 0 && !restored && !nothing_final) continue;
+    if (checkers_->survives(i) >= postgres_.kept_from() && !nothing_final) continue;
     host.crash();
     host.make_empty(align_down(postgres_.slot(), kSegmentSize.value), LogId{{++logs_made_, random_.next()}});
     host.start();
