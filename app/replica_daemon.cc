@@ -295,7 +295,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   dataplane::Waker waker;
   const auto wake = [&waker] { waker.notify(); };
   Memory ring(config.runtime.ring.value), compare(kCompareBytes);
-  load_last_block(*directory, ring.span());
+  if (auto loaded = load_last_block(*directory, ring.span()); !loaded) return std::unexpected(loaded.error());
   FileDisk disk({directory->wal(),
                  directory->state_file(),
                  directory->state.segment_size,

@@ -147,13 +147,17 @@ wal::io::FileSegmentSource source_of(const ReplicaDirectory& directory) {
                                     history_in(directory.wal(), directory.state.timeline));
 }
 
-void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring) {
+std::expected<void, Error> load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring) {
   const Lsn end = directory.recovered.durable_end, begin = align_down(end, 4096);
   const auto block = ring.subspan(begin.value & (ring.size() - 1), 4096);
   std::ranges::fill(block, std::byte{0});
-  if (begin == end) return;
+  if (begin == end) return {};
   auto source = source_of(directory);
-  (void)source.read(begin, block.first((end - begin).value));
+  if (wal::read_whole(source, begin, block.first((end - begin).value))) return {};
+  return std::unexpected(directory_error(
+      directory.wal(),
+      fmt::format("the log's last block, from {}, was there and can no longer be read", to_string(begin)),
+      "look for errors of its disk in the kernel's log; if they stay, make the replica anew with init-standby"));
 }
 
 void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size,
@@ -180,7 +184,7 @@ std::expected<node::Evidence, Error> examine_stopped(const std::filesystem::path
   if (options.name.empty()) options.name = path.filename().string();
   options.log_only = directory->state.log_only;
   Memory ring(4 << 20), compare(64 << 10);
-  load_last_block(*directory, ring.span());
+  if (auto loaded = load_last_block(*directory, ring.span()); !loaded) return std::unexpected(loaded.error());
   const Instant now = dataplane::monotonic_now();
   node::ReplicaNode node(options, directory->state, directory->recovered, ring.span(), compare.span(), now);
   if (!fence.candidate.empty()) {

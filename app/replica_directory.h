@@ -46,8 +46,9 @@ struct ReplicaDirectory {
 // Reads its log by its own timeline's history.
 wal::io::FileSegmentSource source_of(const ReplicaDirectory& directory);
 
-// The 4 KiB block that holds `end`, from disk, zeros from `end` on, into its place in the ring.
-void load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring);
+// The 4 KiB block that holds `end`, from disk, zeros from `end` on, into its place in the ring. Error (kDirectory): it
+// cannot be read any more; with anything else in its place the next write would damage what is durable.
+std::expected<void, Error> load_last_block(const ReplicaDirectory& directory, std::span<std::byte> ring);
 
 // Evidence with the digests that a promotion compares, and those of `also` that lie within the log.
 void add_blocks(node::Evidence& evidence, const std::filesystem::path& wal, ByteCount segment_size,

@@ -4,6 +4,15 @@
 
 namespace slipstream::wal {
 
+bool read_whole(SegmentSource& source, Lsn at, std::span<std::byte> out) {
+  for (std::size_t have = 0; have < out.size();) {
+    const std::size_t got = source.read(at + ByteCount{have}, out.subspan(have));
+    if (got == 0) return false;
+    have += got;
+  }
+  return true;
+}
+
 Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start,
                   Scanner::Expect expect) {
   Scanner scanner(layout, begin, start, expect);

@@ -19,6 +19,9 @@ class SegmentSource {
   virtual std::size_t read(Lsn at, std::span<std::byte> out) = 0;
 };
 
+// All of `out`, within one segment, however many reads that takes. False: the source ends before.
+[[nodiscard]] bool read_whole(SegmentSource& source, Lsn at, std::span<std::byte> out);
+
 struct Recovered {
   Lsn durable_end;        // End of the last complete, valid record reachable from `begin`.
   Lsn last_record_begin;  // For the scanner that goes on from durable_end. 0: none.

@@ -134,6 +134,18 @@ TEST(ReplicaDirectory, NamesAMissingSegmentATruncatedOneAndZeros) {
   expect_damage(place, {place.segment(kBegin).string(), "the segment is missing"});
 }
 
+TEST(ReplicaDirectory, IsNotServedFromWithoutItsLastBlock) {
+  Place place;
+  const auto opened = ReplicaDirectory::open(place.path());
+  ASSERT_TRUE(opened.has_value());
+  std::vector<std::byte> ring(1 << 20);
+  EXPECT_TRUE(load_last_block(*opened, ring).has_value());
+  std::filesystem::remove(place.segment(opened->recovered.durable_end));
+  const auto loaded = load_last_block(*opened, ring);
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_NE(loaded.error().what.find("can no longer be read"), std::string::npos);
+}
+
 TEST(ReplicaDirectory, IsEmptyWhenItWasJustMade) {
   Place place;
   for (const auto& each : wal::io::list_segments(place.path() / "wal", kLayout)) std::filesystem::remove(each.path);

@@ -182,6 +182,29 @@ TEST(RestoredState, TellsNoOtherPolicyUnderAVersionThatWasGivenOut) {
   EXPECT_GT(watch.policies(), 3u);
 }
 
+TEST(RestoredState, OfAReplicasDirectoryCountsForWhatTheCopyHolds) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  const auto durable = [&] { return world.replica_view(0).ends[ack::Level::kDurable]; };
+  FakeDisk& disk = world.replica(0).disk;
+  const auto log = disk.bytes, state = disk.state;
+  const Lsn copied = durable();
+  const Lsn end = world.commit();
+  ASSERT_TRUE(world.until([&] { return world.upstream.last.flush == end && durable() == end; }));
+  world.replica(0).stop();
+  disk.bytes = log, disk.state = state;
+  world.network.drop = [](NodeId, NodeId, const protocol::Frame& frame) {
+    return std::holds_alternative<protocol::Data>(frame.body);
+  };
+  world.replica(0).start(world.now);
+  world.run(milliseconds(500));
+  EXPECT_EQ(durable(), copied);
+  world.network.drop = nullptr;
+  const Lsn next = world.commit();
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == next; }));
+  EXPECT_TRUE(world.disk_holds(0, next));
+}
+
 // Nobody who could say that the epoch was used was there: in it a version was given out twice.
 TEST(RestoredState, CountsNobodyByAnotherContentOfAVersionThatWasGivenOutUnheard) {
   World world("ANY 1 (b1, b2)");

@@ -19,6 +19,8 @@ bool PrimaryDisk::submit_read(const node::ReadOp& op) {
 void PrimaryDisk::finish_read(const node::ReadOp& op) {
   if (error > 0 && random_.chance(error)) {
     common_.counts.note(Fault::kReadError);
+    if (op.range.begin >= postgres_.kept_from() && op.range.end <= postgres_.end())
+      std::ranges::copy(postgres_.bytes(op.range).first(short_random_.below(op.into.size() + 1)), op.into.begin());
     return done(op.id, node::DiskStatus::kFailed);
   }
   if (op.range.begin < postgres_.kept_from() || op.range.end > postgres_.end())

@@ -16,7 +16,7 @@ namespace slipstream::sim {
 class PrimaryDisk : public node::Disk {
  public:
   PrimaryDisk(Common common, Random random, Postgres& postgres)
-      : common_(common), random_(random), postgres_(postgres) {}
+      : common_(common), random_(random), short_random_(~Random(random).next()), postgres_(postgres) {}
 
   bool submit_read(const node::ReadOp& op) override;
   bool submit_write(const node::WriteOp&) override { return false; }
@@ -28,7 +28,7 @@ class PrimaryDisk : public node::Disk {
   StateFile state;
   std::function<void()> on_state_durable;
   Trap trap;
-  double error = 0;    // That a read fails.
+  double error = 0;    // That a read fails, behind the bytes that came first.
   double spoiled = 0;  // That a read before confirmation gives other bytes.
   std::function<void()> wake;
 
@@ -39,6 +39,7 @@ class PrimaryDisk : public node::Disk {
 
   Common common_;
   Random random_;
+  Random short_random_;  // Its own, so that the others' draws stay what they were.
   Postgres& postgres_;
   std::uint64_t life_ = 0;
   std::deque<node::DiskDone> done_;

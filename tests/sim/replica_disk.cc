@@ -141,7 +141,11 @@ std::size_t ReplicaDisk::complete(std::span<node::DiskDone> done) {
 std::size_t ReplicaDisk::read(Lsn at, std::span<std::byte> out) {
   const std::size_t from = index(at);
   if (from >= cache_.size() || at < begin_) return 0;
-  const std::size_t count = std::min(out.size(), cache_.size() - from);
+  std::size_t count = std::min(out.size(), cache_.size() - from);
+  if (short_random_.chance(0.2)) {
+    common_.counts.note(Fault::kShortRead);
+    count = short_random_.from_to(1, count);
+  }
   std::copy_n(place(cache_, from), count, out.begin());
   return count;
 }

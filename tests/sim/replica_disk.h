@@ -25,14 +25,16 @@ inline constexpr std::uint64_t kSectorBytes = 512;
 // had not.
 class ReplicaDisk : public node::Disk, public wal::SegmentSource {
  public:
-  ReplicaDisk(Common common, Random random, bool direct) : common_(common), random_(random), direct_(direct) {}
+  ReplicaDisk(Common common, Random random, bool direct)
+      : common_(common), random_(random), short_random_(~Random(random).next()), direct_(direct) {}
 
   bool submit_read(const node::ReadOp& op) override;
   bool submit_write(const node::WriteOp& op) override;
   bool submit_persist(node::PersistOp&& op) override;
   bool submit_history(node::KeepHistoryOp&& op) override;
   std::size_t complete(std::span<node::DiskDone> done) override;
-  std::size_t read(Lsn at, std::span<std::byte> out) override;  // As recovery does: what is visible.
+  std::size_t read(Lsn at,
+                   std::span<std::byte> out) override;  // As recovery does: what is visible, perhaps less than asked.
 
   void process_died();  // Some of what was under way happens, visibly; nothing more is durable by it.
   void power_lost();    // Call after the process has died with it: visible is what was durable, and some more.
@@ -89,6 +91,7 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
 
   Common common_;
   Random random_;
+  Random short_random_;  // Its own, so that the others' draws stay what they were.
   bool direct_;
   Lsn begin_ = kOrigin;
   std::vector<std::byte> cache_, durable_;

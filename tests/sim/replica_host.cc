@@ -86,8 +86,8 @@ void ReplicaHost::start() {
   if (on_recovered) on_recovered(recovered, *state);
   memory_ = std::make_unique<Memory>();
   const Lsn block = align_down(recovered.durable_end, 4096);
-  (void)disk.read(
-      block, std::span(memory_->ring).subspan(block.value & (kRingBytes - 1), (recovered.durable_end - block).value));
+  const ByteCount begun = recovered.durable_end - block;
+  CHECK(wal::read_whole(disk, block, std::span(memory_->ring).subspan(block.value & (kRingBytes - 1), begun.value)));
   port.process_started();
   node = std::make_unique<node::ReplicaNode>(node::ReplicaOptions{member.id, member.name, kPrimaryId, setup.log_only},
                                              *state, recovered, memory_->ring, memory_->compare, common_.now());

@@ -189,11 +189,12 @@ TEST(Crc32c, MatchesTheVectorsOfRfc3720) {
 
 class MemorySource : public SegmentSource {
  public:
-  MemorySource(Lsn begin, std::vector<std::byte> bytes) : begin_(begin), bytes_(std::move(bytes)) {}
+  MemorySource(Lsn begin, std::vector<std::byte> bytes, std::size_t most = SIZE_MAX)
+      : begin_(begin), bytes_(std::move(bytes)), most_(most) {}
   std::size_t read(Lsn at, std::span<std::byte> out) override {
     const std::uint64_t from = at.value - begin_.value;
     if (from >= bytes_.size()) return 0;
-    const std::size_t count = std::min<std::size_t>(out.size(), bytes_.size() - from);
+    const std::size_t count = std::min({out.size(), bytes_.size() - from, most_});
     std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(from), count, out.begin());
     return count;
   }
@@ -201,7 +202,20 @@ class MemorySource : public SegmentSource {
  private:
   Lsn begin_;
   std::vector<std::byte> bytes_;
+  std::size_t most_;  // That one read returns.
 };
+
+TEST(Recovery, GoesOnBehindReadsThatReturnLessThanWasAsked) {
+  Sample s = sample(9, 100);
+  const auto whole = all(s);
+  MemorySource source(s.writer.begin(), {whole.begin(), whole.end()}, 1000);
+  const SegmentLayout layout(kSegment);
+  EXPECT_EQ(recover(source, layout, s.writer.begin(), Scanner::Start::kPage, {kSystem, {}}).durable_end, s.ends.back());
+  std::vector<std::byte> out(5000);
+  EXPECT_TRUE(read_whole(source, s.writer.begin(), out));
+  EXPECT_TRUE(std::ranges::equal(out, std::span(whole).first(out.size())));
+  EXPECT_FALSE(read_whole(source, s.writer.begin() + ByteCount{whole.size() - 4999}, out));
+}
 
 TEST(Recovery, OfTornWritesNeverFindsLessThanWasAcknowledgedNorMoreThanIsWhole) {
   Sample s = sample(8, 200);

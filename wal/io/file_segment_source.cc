@@ -74,11 +74,7 @@ std::vector<BlockDigest> digest_blocks(SegmentSource& source, SegmentLayout, Lsn
   for (Lsn at = range.begin; at < range.end;) {
     const Lsn end = std::min(range.end, Lsn{align_down(at, kBlockBytes).value + kBlockBytes});
     const auto bytes = std::span(block).first(end.value - at.value);
-    for (std::size_t have = 0; have < bytes.size();) {
-      const std::size_t got = source.read(at + ByteCount{have}, bytes.subspan(have));
-      if (got == 0) return out;
-      have += got;
-    }
+    if (!read_whole(source, at, bytes)) return out;
     out.push_back({{at, end}, xxh3_128(bytes)});
     at = end;
   }
