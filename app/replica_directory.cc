@@ -111,6 +111,8 @@ std::expected<ReplicaDirectory, Error> recover(const std::filesystem::path& path
           : state->log_begin;
   wal::io::FileSegmentSource source(wal, layout, *history);
   const auto recovered = wal::recover(source, layout, begin, wal::Scanner::Start::kPage, {state->system, {}});
+  // What cannot be read is no torn tail: it may have been acknowledged.
+  if (source.problem()) return std::unexpected(*source.problem());
   if (auto damaged = damage(wal, *state, *history, recovered)) return std::unexpected(*damaged);
   return ReplicaDirectory{path, std::nullopt, std::move(*state), std::move(*content), recovered};
 }

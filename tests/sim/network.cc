@@ -105,7 +105,8 @@ void Network::damage(const Link& link, Wire& bytes) {
 }
 
 std::optional<Duration> Network::time_to_send(Place& place, std::size_t bytes) {
-  if (place.link.bytes_per_second == 0) return Duration{};
+  // Nothing overtakes what waits, also where the link is not narrow any more.
+  if (place.link.bytes_per_second == 0) return std::max(Duration{}, place.free_at - common_.now());
   const Instant begin = std::max(common_.now(), place.free_at);
   if (begin > common_.now()) common_.counts.note(Fault::kNarrowLink);
   if (begin - common_.now() > kQueueTime) return std::nullopt;

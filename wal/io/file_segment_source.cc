@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "wal/io/files.h"
@@ -54,15 +55,29 @@ bool FileSegmentSource::still_named() const {
          named.st_dev == opened.st_dev;
 }
 
+void FileSegmentSource::note_problem(Lsn at, int error) {
+  problem_ = Error{ExitCode::kDirectory, "it cannot be read at " + to_string(at) + ": " + std::strerror(error),
+                   path_.string(), "look at the storage; if it is lost, make the replica anew with init-standby"};
+}
+
 std::size_t FileSegmentSource::read(Lsn at, std::span<std::byte> out) {
+  problem_.reset();
   const auto count =
       static_cast<std::size_t>(std::min<std::uint64_t>(layout_.segment_end(at).value - at.value, out.size()));
   for (int attempt = 0; attempt < 2; ++attempt) {
-    if (!open_segment(layout_.number_of(at))) return 0;
+    if (!open_segment(layout_.number_of(at))) {
+      const int error = errno;
+      if (!name_of(layout_.number_of(at)).empty()) note_problem(at, error);
+      return 0;
+    }
     ssize_t got = 0;
     do got = ::pread(fd_, out.data(), count, static_cast<off_t>(layout_.offset_of(at)));
     while (got < 0 && errno == EINTR);
-    if (still_named()) return got > 0 ? static_cast<std::size_t>(got) : 0;
+    const int error = errno;
+    if (still_named()) {
+      if (got < 0) note_problem(at, error);
+      return got > 0 ? static_cast<std::size_t>(got) : 0;
+    }
     close_segment();
   }
   return 0;

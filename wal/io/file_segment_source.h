@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "wal/ledger.h"
 #include "wal/recovery.h"
 #include "wal/segment.h"
@@ -26,12 +27,15 @@ class FileSegmentSource : public SegmentSource {
   FileSegmentSource(const FileSegmentSource&) = delete;
   FileSegmentSource& operator=(const FileSegmentSource&) = delete;
   std::size_t read(Lsn at, std::span<std::byte> out) override;
+  // What kept the last read() from reading a segment that is there: 0 bytes were no end then.
+  const std::optional<Error>& problem() const { return problem_; }
 
  private:
   std::string name_of(std::uint64_t number) const;  // Empty: no such segment.
   bool open_segment(std::uint64_t number);
   bool still_named() const;
   void close_segment();
+  void note_problem(Lsn at, int error);
 
   const std::filesystem::path directory_;
   const SegmentLayout layout_;
@@ -39,6 +43,7 @@ class FileSegmentSource : public SegmentSource {
   int fd_ = -1;
   std::uint64_t number_ = 0;
   std::filesystem::path path_;
+  std::optional<Error> problem_;
 };
 
 // Digests of the aligned 64 KiB blocks of `range` (of its part of the first and the last). Stops at the first byte that

@@ -237,6 +237,25 @@ TEST(FileSegmentSource, DoesNotReadASegmentThatWasRecycled) {
   EXPECT_EQ(source.read(kLayout.begin_of(1), out), 0u);
 }
 
+// A directory under a segment's name can be opened and not read, as a file on a failing disk.
+TEST(FileSegmentSource, TellsWhatCannotBeReadFromWhatIsNotThere) {
+  const TemporaryDirectory directory;
+  make_segment(directory.path(), kLayout, 1);
+  const std::string name = kLayout.file_name(TimelineId{1}, 2);
+  std::filesystem::create_directory(directory.path() / name);
+  FileSegmentSource source(directory.path(), kLayout, TimelineHistory(TimelineId{1}));
+  std::vector<std::byte> out(100);
+  EXPECT_EQ(source.read(kLayout.begin_of(2), out), 0u);
+  ASSERT_TRUE(source.problem());
+  EXPECT_NE(source.problem()->message().find(name + ": it cannot be read at 0/200000: Is a directory"),
+            std::string::npos)
+      << source.problem()->message();
+  EXPECT_EQ(source.read(kLayout.begin_of(3), out), 0u);
+  EXPECT_FALSE(source.problem());
+  EXPECT_EQ(source.read(kLayout.begin_of(1), out), 100u);
+  EXPECT_FALSE(source.problem());
+}
+
 TEST(DigestBlocks, CoverTheRangeBlockByBlockAndStopWhereBytesAreMissing) {
   const TemporaryDirectory directory;
   make_segment(directory.path(), kLayout, 1);
