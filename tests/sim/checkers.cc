@@ -275,7 +275,7 @@ void Checkers::on_welcome(std::size_t i, const protocol::Welcome& welcome) {
   if (!check(Check::kAckDurable, welcome.durable_end <= s.survives))
     common_.trace.fail("{} says that it holds {}, but {} would survive", name, to_string(welcome.durable_end),
                        to_string(s.survives));
-  if (!check(Check::kAckReceived, welcome.durable_end >= postgres_.record_floor(s.received)))
+  if (!check(Check::kAckReceived, welcome.durable_end >= postgres_.record_floor(s.received, s.state->log_begin)))
     common_.trace.fail("{} forgot what it acknowledged as received to {}", name, to_string(s.received));
   if (!check(Check::kMonotone, welcome.durable_end >= s.told_durable))
     common_.trace.fail("{} holds less than it acknowledged", name);

@@ -83,6 +83,7 @@ void World::restore_replica(std::size_t i) {
     trace.note(host.member.name, "its state is restored", old->final_end.value);
     checkers_->forget(i);
     host.disk.restore_state(copy);
+    restored_states_ |= 1u << i;
   }
   if (running) revive(i, milliseconds(150));
 }

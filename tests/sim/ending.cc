@@ -95,10 +95,12 @@ void World::make_anew_whose_wal_is_gone() {
     if (!host.running()) continue;
     const node::State& state = checkers_->durable_state(i);
     // It was served from memory meanwhile, and knows nothing of that to be final: it is compared from its beginning on.
-    const bool nothing_final = state.final_end == state.log_begin && state.log_begin < postgres_.kept_from();
+    // So is one whose older state file tells of less that is final.
+    const bool compared_earlier = state.final_end == state.log_begin || (restored_states_ >> i & 1) != 0;
+    const bool incomparable = compared_earlier && state.final_end < postgres_.kept_from();
     const bool restored = (restored_logs_ >> i & 1) != 0;
-    if (state.policy.version > 0 && !restored && !nothing_final) continue;
-    if (checkers_->survives(i) >= postgres_.kept_from() && !nothing_final) continue;
+    if (state.policy.version > 0 && !restored && !incomparable) continue;
+    if (checkers_->survives(i) >= postgres_.kept_from() && !incomparable) continue;
     host.crash();
     host.make_empty(align_down(postgres_.slot(), kSegmentSize.value), LogId{{++logs_made_, random_.next()}});
     host.start();

@@ -87,6 +87,7 @@ class World {
   std::vector<std::vector<std::byte>> primary_copies_;  // Of its state file, from any time before.
   std::vector<ReplicaDisk::Copy> replica_copies_;       // Of one directory each.
   std::uint32_t restored_logs_ = 0;                     // Bit per replica: its log was once an older one.
+  std::uint32_t restored_states_ = 0;                   // Its state file alone.
   Instant next_close_look_{};
 };
 
