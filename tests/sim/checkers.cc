@@ -172,8 +172,8 @@ void Checkers::on_died(std::size_t i) {
   s.gone_received = std::max(s.gone_received, s.received);
   s.received = s.ring_compared = {};
   s.session = {};
-  s.told_final = s.state->final_end;                                  // It is persisted once in a while.
-  claimed_received_ = std::min(claimed_received_, least_held(true));  // R3
+  s.told_final = s.state->final_end;  // It is persisted once in a while.
+  claimed_received_ = std::min(claimed_received_, postgres_.record_floor(least_held(true)));  // R3
   changed_ = true;
 }
 
@@ -379,7 +379,7 @@ void Checkers::on_report(const node::Report& report) {
 void Checkers::on_reported(const node::Report& report) {
   claimed_durable_ = std::max(claimed_durable_, postgres_.record_floor(std::max(report.flush, report.apply)));
   // A daemon that held it may have died while the report was on its way (R3).
-  const Lsn received = std::min(postgres_.record_floor(report.write), least_held(true));
+  const Lsn received = postgres_.record_floor(std::min(report.write, least_held(true)));
   claimed_received_ = std::max(claimed_received_, received);
   changed_ = true;
 }
