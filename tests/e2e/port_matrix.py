@@ -26,7 +26,7 @@ def main():
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     cells = {
-        "loss": lambda cluster, kind: loses_nothing_at_any_loss(cluster, drops_itself=kind == "af_xdp", seconds=arguments.seconds),
+        "loss": lambda cluster, kind: loses_nothing_at_any_loss(cluster, seconds=arguments.seconds),
         "link": lambda cluster, kind: link_comes_back(cluster),
     }
     failed = []
