@@ -174,22 +174,27 @@ std::size_t DpdkPort::room(NodeId id) {
 }
 
 void DpdkPort::send(NodeId id, const node::OutFrame& frame) {
+  const std::span<std::byte> place = *append(id, frame.head_bytes + frame.payload.size());
+  if (place.empty()) return;
+  std::memcpy(place.data(), frame.head.data(), frame.head_bytes);
+  if (!frame.payload.empty()) std::memcpy(place.data() + frame.head_bytes, frame.payload.data(), frame.payload.size());
+}
+
+std::optional<std::span<std::byte>> DpdkPort::append(NodeId id, std::size_t bytes) {
+  constexpr std::span<std::byte> kDropped{};
   const auto to = std::ranges::find(routes_, id, &Route::id);
-  if (to == routes_.end()) return;  // It has no room() either.
+  if (to == routes_.end()) return kDropped;  // It has no room() either.
   Line& line = lines_[to->line];
   if (!to->hop.is_reachable()) {
     ++line.device->counters().dropped;
-    return;
+    return kDropped;
   }
-  const std::size_t bytes = frame.head_bytes + frame.payload.size();
+  if (line.device->is_burst_full()) line.device->flush();
   const std::size_t header_bytes = packet_header_bytes(line.self.vlan);
   const std::span<std::byte> packet = line.device->append(header_bytes + bytes);
-  if (packet.empty()) return;
+  if (packet.empty()) return kDropped;
   write_headers(packet, line.self, {to->hop.mac(), to->address, to->udp_port}, to->identification++, bytes);
-  std::memcpy(packet.data() + header_bytes, frame.head.data(), frame.head_bytes);
-  if (!frame.payload.empty())
-    std::memcpy(packet.data() + header_bytes + frame.head_bytes, frame.payload.data(), frame.payload.size());
-  if (line.device->is_burst_full()) line.device->flush();
+  return packet.subspan(header_bytes);
 }
 
 void DpdkPort::flush() {

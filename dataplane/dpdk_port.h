@@ -32,6 +32,7 @@ class DpdkPort : public NetworkPort {
   std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
+  std::optional<std::span<std::byte>> append(NodeId peer, std::size_t bytes) override;
   void flush() override;
   std::size_t frame_bytes_max(NodeId peer) const override;
 

@@ -28,6 +28,9 @@ class FaultPort : public node::Port {
   std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override { return inner_->room(peer); }
   void send(NodeId peer, const node::OutFrame& frame) override { inner_->send(peer, frame); }
+  std::optional<std::span<std::byte>> append(NodeId peer, std::size_t bytes) override {
+    return inner_->append(peer, bytes);
+  }
   void flush() override { inner_->flush(); }
   std::size_t frame_bytes_max(NodeId peer) const override { return inner_->frame_bytes_max(peer); }
 

@@ -28,6 +28,11 @@ void RoutedPort::send(NodeId peer, const node::OutFrame& frame) {
   if (node::Port* port = port_to(peer)) port->send(peer, frame);
 }
 
+std::optional<std::span<std::byte>> RoutedPort::append(NodeId peer, std::size_t bytes) {
+  node::Port* port = port_to(peer);
+  return port ? port->append(peer, bytes) : std::span<std::byte>{};
+}
+
 void RoutedPort::flush() {
   for (const Route& route : routes_) route.port->flush();
 }

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "dataplane/network_port.h"
@@ -19,6 +21,7 @@ class RoutedPort : public NetworkPort {
   std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
+  std::optional<std::span<std::byte>> append(NodeId peer, std::size_t bytes) override;
   void flush() override;
   std::size_t frame_bytes_max(NodeId peer) const override;
 

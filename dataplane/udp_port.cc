@@ -111,18 +111,23 @@ std::size_t UdpPort::room(NodeId id) {
 }
 
 void UdpPort::send(NodeId id, const node::OutFrame& frame) {
+  const std::span<std::byte> place = *append(id, frame.head_bytes + frame.payload.size());
+  if (place.empty()) return;
+  std::memcpy(place.data(), frame.head.data(), frame.head_bytes);
+  if (!frame.payload.empty()) std::memcpy(place.data() + frame.head_bytes, frame.payload.data(), frame.payload.size());
+}
+
+std::optional<std::span<std::byte>> UdpPort::append(NodeId id, std::size_t bytes) {
+  constexpr std::span<std::byte> kDropped{};
   Peer* to = peer(id);
-  if (!to) return;  // It has no room() either.
+  if (!to) return kDropped;  // It has no room() either.
   if (queued_ == kQueueMax) send_queued();
-  const std::size_t bytes = frame.head_bytes + frame.payload.size();
   if (queued_ == kQueueMax || bytes > options_.mtu) {
     ++counters_.dropped;
-    return;
+    return kDropped;
   }
-  std::byte* at = memory_of(queued_);
-  std::memcpy(at, frame.head.data(), frame.head_bytes);
-  if (!frame.payload.empty()) std::memcpy(at + frame.head_bytes, frame.payload.data(), frame.payload.size());
-  queue_[queued_++] = {to, bytes};
+  queue_[queued_] = {to, bytes};
+  return std::span(memory_of(queued_++), bytes);
 }
 
 void UdpPort::flush() {

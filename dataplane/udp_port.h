@@ -7,6 +7,8 @@
 #include <expected>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,6 +48,7 @@ class UdpPort : public NetworkPort {
   std::size_t receive(std::span<protocol::Arrival> frames) override;
   std::size_t room(NodeId peer) override;
   void send(NodeId peer, const node::OutFrame& frame) override;
+  std::optional<std::span<std::byte>> append(NodeId peer, std::size_t bytes) override;
   void flush() override;
   std::size_t frame_bytes_max(NodeId peer) const override;
 

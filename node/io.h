@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -41,7 +42,10 @@ class Port {
   virtual std::size_t room(NodeId peer) = 0;
   virtual void send(NodeId peer,
                     const OutFrame& frame) = 0;  // CHECKs nothing: beyond room() the frame is dropped and counted.
-  virtual void flush() = 0;                      // End of a burst.
+  // The same for a frame of `bytes` that the caller writes itself, all of it, before it calls anything else here: where
+  // it goes out from, empty when it is dropped. None: this port has no such place, send() it.
+  virtual std::optional<std::span<std::byte>> append(NodeId /*peer*/, std::size_t /*bytes*/) { return std::nullopt; }
+  virtual void flush() = 0;                                    // End of a burst.
   virtual std::size_t frame_bytes_max(NodeId peer) const = 0;  // head + payload that fits one datagram to `peer`.
 };
 

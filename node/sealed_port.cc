@@ -142,8 +142,14 @@ void SealedPort::send_lengthened(Channel& to, OutFrame frame) {
 }
 
 void SealedPort::send_sealed(Channel& to, const OutFrame& frame) {
-  const auto sealed = std::span(sealed_).first(frame.head_bytes + frame.payload.size());
-  protocol::seal_frame(std::span(frame.head).first(frame.head_bytes), frame.payload, to.current->sealing, sealed);
+  const auto head = std::span(frame.head).first(frame.head_bytes);
+  const std::size_t bytes = head.size() + frame.payload.size();
+  if (const auto place = inner_.append(to.id, bytes)) {
+    if (!place->empty()) protocol::seal_frame(head, frame.payload, to.current->sealing, *place);
+    return;
+  }
+  const auto sealed = std::span(sealed_).first(bytes);
+  protocol::seal_frame(head, frame.payload, to.current->sealing, sealed);
   out_.head_bytes = 0;
   out_.payload = sealed;
   inner_.send(to.id, out_);

@@ -31,22 +31,38 @@ class Wire {
     }
     std::size_t room(NodeId) override { return 64; }
     void send(NodeId, const OutFrame& frame) override {
+      carry_placed();
       Bytes bytes(frame.head.begin(), frame.head.begin() + static_cast<std::ptrdiff_t>(frame.head_bytes));
       bytes.insert(bytes.end(), frame.payload.begin(), frame.payload.end());
-      wire_.seen.push_back(bytes);
-      if (!wire_.carries || wire_.carries(bytes)) wire_.queues[1 - side_].push_back(bytes);
+      carry(std::move(bytes));
     }
-    void flush() override {}
+    std::optional<std::span<std::byte>> append(NodeId, std::size_t bytes) override {
+      if (!wire_.has_places) return std::nullopt;
+      carry_placed();
+      if (wire_.is_full) return std::span<std::byte>{};
+      return placed_.emplace(bytes);
+    }
+    void flush() override { carry_placed(); }
     std::size_t frame_bytes_max(NodeId) const override { return 1472; }
 
    private:
+    void carry(Bytes bytes) {
+      wire_.seen.push_back(bytes);
+      if (!wire_.carries || wire_.carries(bytes)) wire_.queues[1 - side_].push_back(std::move(bytes));
+    }
+    void carry_placed() {
+      if (auto placed = std::exchange(placed_, std::nullopt)) carry(std::move(*placed));
+    }
+
     Wire& wire_;
     std::size_t side_;
+    std::optional<Bytes> placed_;  // Written by the sender until its next call.
     std::deque<Bytes> held_;
   };
   std::array<std::deque<Bytes>, 2> queues;
   std::vector<Bytes> seen;
   std::function<bool(const Bytes&)> carries;
+  bool has_places = false, is_full = false;
 };
 
 constexpr NodeId kPrimary{1}, kReplica{2};
@@ -123,6 +139,26 @@ TEST_F(SealedPorts, CarryFramesBothWaysThatNobodyElseCanRead) {
   send(*a, kReplica, kPrimary, 2);
   send(*p, kPrimary, kReplica, 3);
   EXPECT_EQ(turn(), (std::pair<Numbers, Numbers>{{3}, {2}}));
+  EXPECT_TRUE(p->refused().view().empty() && a->refused().view().empty());
+  for (const Bytes& each : wire.seen) {
+    const std::string_view text(reinterpret_cast<const char*>(each.data()), each.size());
+    EXPECT_EQ(text.find("nobody else"), std::string_view::npos);
+  }
+}
+
+TEST_F(SealedPorts, SealWhereTheFrameGoesOutFrom) {
+  wire.has_places = true;
+  send(*p, kPrimary, kReplica, 1);
+  turn();
+  send(*p, kPrimary, kReplica, 2), send(*p, kPrimary, kReplica, 3);
+  p->flush();
+  EXPECT_EQ(turn().first, (Numbers{2, 3}));
+  wire.is_full = true;
+  send(*p, kPrimary, kReplica, 4);
+  wire.is_full = false;
+  send(*p, kPrimary, kReplica, 5);
+  p->flush();
+  EXPECT_EQ(turn().first, Numbers{5}) << "what finds no room is dropped, as by send()";
   EXPECT_TRUE(p->refused().view().empty() && a->refused().view().empty());
   for (const Bytes& each : wire.seen) {
     const std::string_view text(reinterpret_cast<const char*>(each.data()), each.size());
