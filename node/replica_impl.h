@@ -151,7 +151,6 @@ struct ReplicaNode::Impl {
   }
 
   Verdict on_policy(const protocol::PolicyUpdate& update, Lsn flushed_end) {
-    if (phase < Phase::kWelcomed) return Verdict::kUnexpected;
     ack_wanted = true;
     if (update.version <= state().policy.version &&
         !(update.version == state().policy.version && update.text != state().policy.text))
@@ -232,14 +231,16 @@ struct ReplicaNode::Impl {
       return Verdict::kAccepted;
     }
     if (const auto* piece = std::get_if<protocol::History>(&frame.body)) return on_history(*piece);
-    if (const auto* policy = std::get_if<protocol::PolicyUpdate>(&frame.body)) return on_policy(*policy, h.flushed_end);
     if (const auto* adopt = std::get_if<protocol::Adopt>(&frame.body)) return on_adopt(h, *adopt, now);
     if (const auto* refused = std::get_if<protocol::Refuse>(&frame.body)) {
       refused_reason = fmt::format("{}: {}", protocol::to_string(refused->reason), refused->text);
       end_session();
       return Verdict::kAccepted;
     }
-    if (phase != Phase::kActive) return Verdict::kUnexpected;
+    // The rest comes from a primary that has had an ack: from the process before this one, which a late hello of its
+    // session reached first.
+    if (phase != Phase::kActive) return refuse(h, RefuseReason::kNoSession, "a restart since: say hello", now);
+    if (const auto* policy = std::get_if<protocol::PolicyUpdate>(&frame.body)) return on_policy(*policy, h.flushed_end);
     if (const auto* data = std::get_if<protocol::Data>(&frame.body)) {
       const Verdict verdict = receiver->on_data(h, *data, now);
       if (verdict == Verdict::kAccepted || verdict == Verdict::kDuplicate) on_news(h);
