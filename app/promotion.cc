@@ -4,14 +4,37 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
+#include <concepts>
 #include <fstream>
+#include <limits>
 #include <optional>
+#include <stdexcept>
 
 #include "ack/quorum.h"
 #include "app/log_order.h"
 
 namespace slipstream::app {
 namespace {
+
+// A count that fits: JSON's numbers may also be negative, fractions, or greater. Throws std::invalid_argument.
+template <std::unsigned_integral T>
+T whole(const Json& value) {
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<T>::max())
+    throw std::invalid_argument("bad number");
+  return value.get<T>();
+}
+
+Epoch epoch_of(const Json& term, const Json& incarnation) {
+  return {whole<std::uint32_t>(term), whole<std::uint32_t>(incarnation)};
+}
+
+SystemId system_of(const std::string& text) {
+  SystemId out;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), out.value);
+  if (problem != std::errc{} || end != text.data() + text.size()) throw std::invalid_argument("bad system identifier");
+  return out;
+}
 
 Error refused(std::string what, std::string remedy) {
   return {ExitCode::kRefused, std::move(what), "promote", std::move(remedy)};
@@ -156,7 +179,8 @@ std::expected<std::vector<node::MemberRecord>, Error> parse_members(const Json& 
   std::vector<node::MemberRecord> out;
   for (const Json& each : json) {
     if (!each.is_object() || !each.contains("name") || !each["name"].is_string() || !each.contains("log_id") ||
-        !each["log_id"].is_string() || !each.contains("number") || !each["number"].is_number_unsigned())
+        !each["log_id"].is_string() || !each.contains("number") || !each["number"].is_number_unsigned() ||
+        each["number"].get<std::uint64_t>() > std::numeric_limits<std::uint16_t>::max())
       return bad();
     const auto log_id = parse_random128(each["log_id"].get<std::string>());
     if (!log_id) return bad();
@@ -221,14 +245,13 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
   try {
     node::Evidence e;
     e.name = json.at("name");
-    e.id = NodeId{json.at("number").get<std::uint16_t>()};
+    e.id = NodeId{whole<std::uint16_t>(json.at("number"))};
     e.log_id = LogId{bits(json.at("log_id"))};
-    e.system = SystemId{std::stoull(json.at("system").get<std::string>())};
-    e.timeline = TimelineId{json.at("timeline")};
-    e.promise = {{json.at("promised_term"), json.at("promised_incarnation")},
-                 Identity{bits(json.at("promised_identity"))},
-                 json.at("promised_to")};
-    e.held_epoch = {json.at("held_term"), json.at("held_incarnation")};
+    e.system = system_of(json.at("system"));
+    e.timeline = TimelineId{whole<std::uint32_t>(json.at("timeline"))};
+    e.promise = {epoch_of(json.at("promised_term"), json.at("promised_incarnation")),
+                 Identity{bits(json.at("promised_identity"))}, json.at("promised_to")};
+    e.held_epoch = epoch_of(json.at("held_term"), json.at("held_incarnation"));
     e.counted_end = lsn(json.at("counted_end"));
     e.log_begin = lsn(json.at("log_begin"));
     e.durable_end = lsn(json.at("durable_end"));
@@ -236,18 +259,17 @@ std::expected<node::Evidence, Error> parse_evidence(const Json& json, const std:
     e.standby_ready = json.at("standby_ready");
     e.log_only = json.at("log_only");
     for (const Json& entry : json.at("epoch_map"))
-      e.epoch_map.push_back({{entry.at("term"), entry.at("incarnation")},
-                             lsn(entry.at("begin")),
-                             TimelineId{entry.at("timeline")},
+      e.epoch_map.push_back({epoch_of(entry.at("term"), entry.at("incarnation")), lsn(entry.at("begin")),
+                             TimelineId{whole<std::uint32_t>(entry.at("timeline"))},
                              Identity{bits(entry.at("identity"))}});
     for (const Json& mark : json.value("not_held", Json::array()))
       e.not_held.push_back({lsn(mark.at("from")), mark.at("to").is_null() ? node::kOpenEnd : lsn(mark.at("to"))});
     const Json& policy = json.at("policy");
-    e.policy.version = policy.at("version");
+    e.policy.version = whole<std::uint64_t>(policy.at("version"));
     e.policy.text = policy.at("text");
     for (const Json& member : policy.at("members"))
       e.policy.members.push_back(
-          {member.at("name"), NodeId{member.at("number").get<std::uint16_t>()}, LogId{bits(member.at("log_id"))}});
+          {member.at("name"), NodeId{whole<std::uint16_t>(member.at("number"))}, LogId{bits(member.at("log_id"))}});
     for (const Json& block : json.at("blocks")) {
       const Random128 digest = bits(block.at(2));
       e.blocks.push_back({{lsn(block.at(0)), lsn(block.at(1))}, {digest.high, digest.low}});

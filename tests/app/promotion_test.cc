@@ -1,5 +1,5 @@
-#include "app/log_order.h"
 #include "app/promotion.h"
+#include "app/log_order.h"
 
 #include <gtest/gtest.h>
 
@@ -154,6 +154,25 @@ TEST(Evidence, RefusesWhatIsNone) {
   const auto parsed = parse_evidence(damaged, "x");
   ASSERT_FALSE(parsed);
   EXPECT_EQ(parsed.error().where, "x");
+}
+
+TEST(Evidence, RefusesNumbersThatAreNoCountsOrDoNotFit) {
+  const Json good = evidence_json(member("a", 2, 1, "ANY 1 (a)"));
+  ASSERT_TRUE(parse_evidence(good, "x"));
+  for (const Json& number : {Json(-1), Json(1.5), Json(7.7e137), Json(4'294'967'297u), Json("1"), Json(true), Json()})
+    for (const char* key : {"number", "timeline", "promised_term", "promised_incarnation", "held_term"}) {
+      Json damaged = good;
+      damaged[key] = number;
+      EXPECT_FALSE(parse_evidence(damaged, "x")) << key << " " << number;
+    }
+  for (const char* system : {"", "-5", "77x", "99999999999999999999"}) {
+    Json damaged = good;
+    damaged["system"] = system;
+    EXPECT_FALSE(parse_evidence(damaged, "x")) << system;
+  }
+  Json damaged = good;
+  damaged["policy"]["members"][0]["number"] = 65'537;
+  EXPECT_FALSE(parse_evidence(damaged, "x"));
 }
 
 }  // namespace

@@ -50,7 +50,8 @@ void expect_a_session_after_a_restart_that_hears(bool adoption) {
   world.run(milliseconds(50));
   ReplicaHost& host = world.replica(0);
   host.stop(), host.start(world.now);
-  if (!adoption) std::erase_if(late, [](const auto& each) { return std::holds_alternative<protocol::Adopt>(each.body); });
+  if (!adoption)
+    std::erase_if(late, [](const auto& each) { return std::holds_alternative<protocol::Adopt>(each.body); });
   for (const protocol::Frame& each : late) {
     resend(world, host.member.id, each);
     host.step_once(world.now);
