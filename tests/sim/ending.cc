@@ -87,23 +87,15 @@ void World::end_healed() {
   if (!well) trace.fail("20 s after all was healed: {}", what_is_missing());
 }
 
-// A directory made anew holds nothing back at the server until its replica is met: meanwhile the WAL it begins with may
-// be removed. So may what a restored log lacks. The operator is told so, and makes it anew.
+// What a restored log lacks, or what it is to be compared with, may be removed at the server. The operator is told so,
+// and makes it anew.
 void World::make_anew_whose_wal_is_gone() {
   for (std::size_t i = 0; i < replicas_.size(); ++i) {
-    ReplicaHost& host = *replicas_[i];
-    if (!host.running()) continue;
-    const node::State& state = checkers_->durable_state(i);
-    // It was served from memory meanwhile, and knows nothing of that to be final: it is compared from its beginning on.
-    // So is one whose older state file tells of less that is final.
-    const bool compared_earlier = state.final_end == state.log_begin || (restored_states_ >> i & 1) != 0;
-    const bool incomparable = compared_earlier && state.final_end < postgres_.kept_from();
-    const bool restored = (restored_logs_ >> i & 1) != 0;
-    if (state.policy.version > 0 && !restored && !incomparable) continue;
-    if (checkers_->survives(i) >= postgres_.kept_from() && !incomparable) continue;
-    host.crash();
-    host.make_empty(align_down(postgres_.slot(), kSegmentSize.value), LogId{{++logs_made_, random_.next()}});
-    host.start();
+    if (((restored_states_ | restored_logs_) >> i & 1) == 0 || !replicas_[i]->running()) continue;
+    const Lsn compared_from = std::min(checkers_->durable_state(i).final_end, checkers_->survives(i));
+    if (compared_from >= postgres_.kept_from()) continue;
+    make_anew(i);
+    replicas_[i]->start();
   }
 }
 

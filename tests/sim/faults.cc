@@ -160,8 +160,7 @@ void World::disturb_replica() {
     default:
       if (!may_lose_directory()) break;
       counts.note(Fault::kEmptyDirectory);
-      host.crash();
-      host.make_empty(align_down(postgres_.slot(), kSegmentSize.value), LogId{{++logs_made_, random_.next()}});
+      make_anew(i);
       revive(i, down);
   }
 }

@@ -178,8 +178,9 @@ void Postgres::start_again() {
 }
 
 void Postgres::checkpoint() {
-  const Lsn keep = align_down(std::min(slot_, flushed_end_), kSegmentSize.value);
-  kept_from_ = std::max(kept_from_, keep);
+  Lsn keep = std::min(slot_, flushed_end_);
+  for (const auto& [name, begin] : joining_) keep = std::min(keep, begin);
+  kept_from_ = std::max(kept_from_, align_down(keep, kSegmentSize.value));
 }
 
 // ---- Replication

@@ -69,7 +69,12 @@ class Postgres {
   void daemon_died() { disconnect(false), upstream_ = nullptr; }
   void report(const node::Report& report);  // On its way to the server.
   void advance_slot(Lsn end) { slot_ = connection_ ? std::max(slot_, end) : slot_; }
-  void checkpoint();  // Removes segments that the slot does not hold.
+  // The slot that init-standby makes for whoever joins.
+  void hold_for(const std::string& joining, Lsn begin) { joining_[joining] = begin; }
+  void drop_slot_of(const std::string& joined) {
+    if (running_) joining_.erase(joined);
+  }
+  void checkpoint();  // Removes segments that no slot holds.
 
   std::span<std::byte> bytes(LsnRange range) { return wal_.at(range); }
   Lsn end() const { return wal_.end(); }
@@ -124,6 +129,7 @@ class Postgres {
   Lsn flushed_end_ = kOrigin;
   Lsn confirmed_end_ = kOrigin;
   Lsn slot_ = kOrigin, kept_from_ = kOrigin;
+  std::map<std::string, Lsn> joining_;
   node::Report sticky_;
   bool running_ = true;
   bool flushing_ = false;

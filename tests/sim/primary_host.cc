@@ -144,6 +144,7 @@ void PrimaryHost::start(const std::string& policy_text) {
   options.id = kPrimaryId, options.name = "a", options.replicas = replicas_, options.policy = policy;
   options.random_seed = random_.next();
   port.process_started();
+  joined_ = {};
   node = std::make_unique<node::PrimaryNode>(options, *state, ring_, catch_up_, common_.now());
   connect_later(milliseconds(20));
   turns_.wake();
@@ -198,7 +199,15 @@ void PrimaryHost::turn() {
   if (!node || paused_) return;
   const bool worked = node::step(*node, port, disk, upstream, common_.now());
   if (worked) ++common_.counts.events;
+  look_for_joined();
   turns_.next(worked, node->deadline());
+}
+
+// As the daemon does once a second.
+void PrimaryHost::look_for_joined() {
+  if (common_.now() - looked_ < seconds(1)) return;
+  looked_ = common_.now();
+  for (const std::string& name : joined_.look(node->snapshot(looked_).primary)) postgres_.drop_slot_of(name);
 }
 
 }  // namespace slipstream::sim

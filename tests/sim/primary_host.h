@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/joined_replicas.h"
 #include "node/primary_node.h"
 #include "tests/sim/postgres.h"
 #include "tests/sim/replica_host.h"
@@ -75,6 +76,7 @@ class PrimaryHost {
  private:
   void turn();
   void connect_later(Duration most);
+  void look_for_joined();
 
   Common common_;
   Random random_;
@@ -86,6 +88,8 @@ class PrimaryHost {
   std::uint64_t life_ = 0;
   std::uint32_t term_ = 0;
   std::uint64_t resent_before_ = 0;
+  app::JoinedReplicas joined_;
+  Instant looked_{};
 };
 
 }  // namespace slipstream::sim

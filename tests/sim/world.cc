@@ -66,10 +66,17 @@ void World::run() {
   counts.simulated = scheduler.now() - begin;
 }
 
+// As init-standby does: its slot holds the WAL that the directory begins with.
+void World::make_anew(std::size_t i) {
+  ReplicaHost& host = *replicas_[i];
+  host.crash();
+  const Lsn begin = align_down(postgres_.slot(), kSegmentSize.value);
+  postgres_.hold_for(host.member.name, begin);
+  host.make_empty(begin, LogId{{++logs_made_, random_.next()}});
+}
+
 void World::live() {
-  for (auto& host : replicas_) {
-    host->make_empty(kOrigin, LogId{{++logs_made_, random_.next()}});
-  }
+  for (std::size_t i = 0; i < replicas_.size(); ++i) make_anew(i);
   for (auto& host : replicas_) host->start();
   postgres_.start(profile.load);
   primary_->start(policy_);

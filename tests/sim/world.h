@@ -61,6 +61,7 @@ class World {
   void stop_disturbing();
   void look_at_repairs();
   void end_healed();
+  void make_anew(std::size_t replica);
   void make_anew_whose_wal_is_gone();
   void end_without_primary(bool cut_off);
   bool caught_up() const;
