@@ -245,6 +245,7 @@ struct ReplicaNode::Impl {
       const Verdict verdict = receiver->on_data(h, *data, now);
       if (verdict == Verdict::kAccepted || verdict == Verdict::kDuplicate) on_news(h);
       log.on_received(receiver->received_end());
+      if (verdict == Verdict::kBadField) leave_session(h, now);
       return verdict;
     }
     if (const auto* probe = std::get_if<protocol::Probe>(&frame.body)) {
@@ -257,6 +258,13 @@ struct ReplicaNode::Impl {
       return Verdict::kAccepted;
     }
     return Verdict::kUnexpected;
+  }
+
+  // Of two cuts of a batch one is of another life of this primary, which used the same epoch. Here nothing tells which,
+  // and the right one would be refused, and asked for, for ever.
+  void leave_session(const protocol::FrameHeader& h, Instant now) {
+    refuse(h, RefuseReason::kNoSession, "a batch cut in two ways: say hello", now);
+    end_session();
   }
 
   void on_news(const protocol::FrameHeader& h) {

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "tests/node/world.h"
@@ -66,6 +68,28 @@ TEST(KeptBeforeTold, ALateHelloOfTheSessionFromBeforeARestartHoldsNothingUp) {
 
 TEST(KeptBeforeTold, ALateHelloAndAdoptionFromBeforeARestartHoldNothingUp) {
   expect_a_session_after_a_restart_that_hears(true);
+}
+
+TEST(KeptBeforeTold, ABatchThatAnotherLifeOfThePrimaryCutInAnotherWayHoldsNothingUp) {
+  World world("ANY 1 (b1)", 1);
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  bool replaced = false;
+  world.network.drop = [&](NodeId, NodeId to, const protocol::Frame& frame) {
+    const auto* data = std::get_if<protocol::Data>(&frame.body);
+    if (!data || std::exchange(replaced, true)) return false;
+    protocol::Batch other = data->batch;
+    other.range.end = other.range.end + ByteCount{8};
+    Network::Wire bytes(protocol::kDataHeaderBytes + data->payload.size());
+    protocol::encode_data_head(frame.header, other, data->payload.size(), bytes);
+    std::ranges::copy(data->payload, bytes.begin() + protocol::kDataHeaderBytes);
+    world.network.inject(to, std::move(bytes));
+    return true;
+  };
+  world.commit();
+  world.run(milliseconds(10));
+  ASSERT_TRUE(replaced);
+  const Lsn end = world.commit();
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
 }
 
 TEST(KeptBeforeTold, AfterARestartNoSessionIsOpenedInAnEpochBeforeTheOneThatWasAdopted) {
