@@ -149,6 +149,37 @@ TEST(LogOrder, RefusesTheLongerOfAnEarlierEpochWhereNoDigestsSayThatTheOtherIsAP
   EXPECT_EQ(outcome(a, {b}), "promoted");
 }
 
+// b has removed what its standby needs no more: nobody has digests of both from where a is final to there.
+TEST(LogOrder, ComparesFromWhereTheLaterLogBeginsWhereTheOtherIsFinalBelow) {
+  const auto begins_later = [](Bytes bytes) {
+    Member b = member("b", bytes, 3);
+    b.evidence.log_begin = b.evidence.final_end = Lsn{2 * kBlock};
+    std::erase_if(b.evidence.blocks, [](const auto& block) { return block.range.begin < Lsn{2 * kBlock}; });
+    return b;
+  };
+  Member a = member("a", {4 * kBlock + 9}, 2);
+  a.evidence.final_end = Lsn{kBlock};
+  const Member prefix = begins_later({3 * kBlock + 100});
+  EXPECT_EQ(outcome(a, {prefix}), "promoted");
+  EXPECT_TRUE(says(outcome(begins_later({3 * kBlock}), {a}), "a holds the better log"));
+  EXPECT_TRUE(says(outcome(a, {begins_later({3 * kBlock + 100, 3 * kBlock + 50})}), "b holds the better log"));
+  Member unknown = prefix;
+  unknown.evidence.blocks.clear();
+  a.evidence.blocks.clear();
+  EXPECT_TRUE(says(outcome(a, {unknown}), "no digests say whether they are equal to there"));
+}
+
+// Nothing that both hold could be compared.
+TEST(LogOrder, RefusesTheLongerOfAnEarlierEpochThatBeginsBehindTheOthersEnd) {
+  Member a = member("a", {4 * kBlock}, 2), b = member("b", {2 * kBlock}, 3);
+  b.evidence.final_end = Lsn{kBlock};
+  for (const Lsn begin : {Lsn{2 * kBlock}, Lsn{3 * kBlock}}) {
+    a.evidence.log_begin = a.evidence.final_end = begin;
+    std::erase_if(a.evidence.blocks, [&](const auto& block) { return block.range.begin < begin; });
+    EXPECT_TRUE(says(outcome(a, {b}), "no digests say whether they are equal to there")) << outcome(a, {b});
+  }
+}
+
 TEST(LogOrder, OfNeitherIsTheOperatorsWordAndIsToldOf) {
   const Member a = member("a", {2 * kBlock}, 3), b = member("b", {2 * kBlock, 40}, 3);
   EXPECT_EQ(outcome(a, {b}, {.sole_survivor = false, .accept_loss = true}),
