@@ -249,6 +249,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
   }
   if (state_ != State::kActive) return Verdict::kUnexpected;
   const Verdict verdict = sender_->on_ack(acked, now);
+  if (verdict == Verdict::kOtherSession) begin_handshake(now);  // A copied handshake opened it for a later process.
   if (verdict != Verdict::kAccepted) return verdict;
   ends_[ack::Level::kReceived] = std::max(ends_[ack::Level::kReceived], acked.received_end);
   ends_[ack::Level::kDurable] = std::max(ends_[ack::Level::kDurable], acked.durable_end);

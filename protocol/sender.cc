@@ -40,7 +40,10 @@ Verdict Sender::on_ack(const Ack& ack, Instant now) {
     return Verdict::kBadAck;
   const auto now_ns = static_cast<std::uint64_t>(now.ns);
   if (ack.echo_sent_at > now_ns) return Verdict::kBadAck;
-  if (ack.received_end < received_end_ || ack.echo_sent_at < echoed_sent_at_) return Verdict::kDuplicate;
+  // Overtaken; or less has come to whoever has heard a newer frame, so that it is not who acknowledged.
+  if (ack.received_end < received_end_)
+    return ack.echo_sent_at > echoed_sent_at_ ? Verdict::kOtherSession : Verdict::kDuplicate;
+  if (ack.echo_sent_at < echoed_sent_at_) return Verdict::kDuplicate;
   unsampled_ = unsampled_ + (ack.received_end - received_end_);
   if (ack.echo_sent_at > echoed_sent_at_) {
     const std::uint64_t elapsed = now_ns - ack.echo_sent_at;

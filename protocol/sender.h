@@ -46,6 +46,7 @@ class Sender {
   // Room for another: the window is open at offered_end() and the unacknowledged batches are few (at most 4096).
   bool wants_batch() const;
   void offer(const Batch& batch);
+  // kOtherSession: it is from another receiver than the acks before, and the session has to begin anew.
   [[nodiscard]] Verdict on_ack(const Ack& ack, Instant now);
   // What the other side must have heard of: when it changes, or its echo lags, probes go out even without data.
   void on_news(Lsn flushed_end, Lsn confirmed_end, Instant now);

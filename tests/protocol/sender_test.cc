@@ -144,6 +144,16 @@ TEST_F(SenderTest, AnOvertakenAckChangesNothing) {
   EXPECT_FALSE(sender.peek_piece(1000, now));
 }
 
+TEST_F(SenderTest, AnAckOfLessByWhoHasHeardMoreIsAnotherReceivers) {
+  offer(5000);
+  send();
+  now = now + milliseconds(5);
+  ASSERT_EQ(sender.on_ack(echo_of(3000, milliseconds(2)), now), Verdict::kAccepted);
+  EXPECT_EQ(sender.on_ack(echo_of(2000, milliseconds(2)), now), Verdict::kDuplicate);
+  EXPECT_EQ(sender.on_ack(echo_of(2000, milliseconds(1)), now), Verdict::kOtherSession);
+  EXPECT_EQ(sender.received_end(), at(3000));
+}
+
 TEST_F(SenderTest, RepeatsWhatIsMissingFirstAndOnlyWhatWasSentAndIsNotAcknowledged) {
   offer(3000);
   send();
