@@ -99,12 +99,6 @@ void World::make_anew_whose_wal_is_gone() {
   }
 }
 
-// An older state file tells of less that is final and of earlier epochs, and digests cannot make up for it where
-// another log begins later: promote then refuses, and a person looks.
-bool World::may_say_too_little(const std::vector<std::size_t>& members) const {
-  return std::ranges::any_of(members, [&](std::size_t i) { return (restored_states_ >> i & 1) != 0; });
-}
-
 // With digests of what the others hold too, as the candidate's daemon adds them.
 std::vector<node::Evidence> World::evidence_of(const std::vector<std::size_t>& members) const {
   std::vector<node::Evidence> out;
@@ -215,7 +209,7 @@ void World::promote(std::vector<std::size_t> members) {
     trace.note("seed", "promotes", plan->end.value, claimed.value);
     if (plan->end < claimed)
       trace.fail("promoted at {}, commits to {} may be acknowledged", to_string(plan->end), to_string(claimed));
-  } else if (own.standby_ready && !own.log_only && is_recovery_set(members) && !may_say_too_little(members)) {
+  } else if (own.standby_ready && !own.log_only && is_recovery_set(members)) {
     trace.fail("a recovery set is not promoted from: {}", plan.error().message());
   }
   counts.note(Check::kPromotion);

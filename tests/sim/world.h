@@ -70,7 +70,6 @@ class World {
   node::Evidence evidence_of(std::size_t replica) const;
   std::vector<node::Evidence> evidence_of(const std::vector<std::size_t>& members) const;
   bool is_recovery_set(const std::vector<std::size_t>& members) const;
-  bool may_say_too_little(const std::vector<std::size_t>& members) const;
   void promote(std::vector<std::size_t> members);
 
   Random random_;
