@@ -363,7 +363,7 @@ bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
   path_.on_port(frame_bytes_max);
   if (next_path_probe(out, now) || next_data(path_.frame_bytes(), out, now)) return true;
   if (!sender_->probe_due(now)) return false;
-  out.head_bytes = protocol::encode(header(now), protocol::Probe{sender_->sent_end(), true}, out.head);
+  out.head_bytes = protocol::encode(header(now), protocol::Probe{sender_->probe_end(now), true}, out.head);
   sender_->on_probe_sent(now);
   return true;
 }

@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::size_t kBatchesMax = 8192;
 constexpr std::size_t kGapsMax = 4096;
-constexpr Duration kReorderDelayLeast = microseconds(200);
 constexpr Duration kReorderDelayMost = milliseconds(5);
 constexpr Duration kRetryLeast = milliseconds(2);
 constexpr Duration kRetryMost = milliseconds(200);
@@ -37,7 +36,7 @@ Receiver::Receiver(std::span<std::byte> ring, Lsn begin, Lsn released_end, Insta
       received_end_(begin),
       released_end_(released_end),
       sent_end_(begin),
-      reorder_delay_(kReorderDelayLeast),
+      reorder_delay_(kReorderAllowance),
       newest_at_(now) {
   CHECK((ring.size() & (ring.size() - 1)) == 0 && ring.size() >= 2 * kBatchBoundary && released_end <= begin);
   batches_.reserve(256);
@@ -88,7 +87,7 @@ Verdict Receiver::on_data(const FrameHeader& header, const Data& data, Instant n
   counters_.bytes_received += range.size().value - old_bytes;
   counters_.bytes_duplicate += old_bytes;
   if (!std::exchange(news_, true)) news_since_ = now;
-  raise_sent_end(range.begin, now);
+  raise_sent_end(range.begin, now, reorder_delay_);
   if (range.begin < sent_end_) close_gaps(range, header.sent_at, now);
   sent_end_ = std::max(sent_end_, range.end);
   return arrived_.contains(batch) ? finish_batch(place, now) : Verdict::kAccepted;
@@ -125,15 +124,16 @@ void Receiver::drop_batch(Place place, Instant now) {
 
 void Receiver::on_probe(const FrameHeader& header, const Probe& probe, Instant now) {
   hear(header, now);
-  raise_sent_end(std::min(probe.sent_end, window_end()), now);
+  // Of that long ago: what is missing had its time.
+  raise_sent_end(std::min(probe.sent_end, window_end()), now, reorder_delay_ - kReorderAllowance);
   ack_wanted_ = ack_wanted_ || probe.wants_ack;
 }
 
-void Receiver::raise_sent_end(Lsn end, Instant now) {
+void Receiver::raise_sent_end(Lsn end, Instant now, Duration patience) {
   if (end <= sent_end_) return;
   // With very many gaps the last one is widened: some bytes come twice, none is forgotten.
   if (gaps_.size() < kGapsMax)
-    gaps_.push_back({{sent_end_, end}, now, newest_sent_at_, now + reorder_delay_, 0});
+    gaps_.push_back({{sent_end_, end}, now, newest_sent_at_, now + patience, 0});
   else
     gaps_.back().range.end = end;
   sent_end_ = end;
@@ -238,7 +238,7 @@ void Receiver::fill_ack(Ack& ack, Instant now) {
     }
     ack.missing[ack.missing_count++] = gap.range;
     if (gap.tries == 0) {
-      reorder_delay_.ns -= (reorder_delay_ - kReorderDelayLeast).ns / 64;
+      reorder_delay_.ns -= (reorder_delay_ - kReorderAllowance).ns / 64;
       gap.asked = now;
     }
     gap.due = now + retry_after(gap.tries++);

@@ -24,8 +24,9 @@ namespace slipstream::protocol {
 //   (4) A refused frame changes nothing; a batch whose digest differs is dropped whole and asked for again (its last
 //       frame gives kChecksum).
 //   (5) All that was sent and has not arrived is asked for, in rising order: once it is older than frames lately came
-//       late by overtaking (200 us to 5 ms), then again once repairs lately came sooner (2 to 200 ms), after twice that
-//       and so on up to 64 ms. Before a repair has come only the first gap is asked for again.
+//       late by overtaking (200 us to 5 ms; a probe tells of what is older than 200 us), then again once repairs lately
+//       came sooner (2 to 200 ms), after twice that and so on up to 64 ms. Before a repair has come only the first gap
+//       is asked for again.
 //   (6) At most 8192 batches and about as many gaps are remembered; what is beyond is refused, or comes twice.
 //
 // Memory: `ring` (a power of two, at least 2 MiB) belongs to the caller; the byte at position p lives at ring[p %
@@ -84,7 +85,7 @@ class Receiver {
   Verdict duplicate(LsnRange range);
   Verdict finish_batch(Place place, Instant now);
   void drop_batch(Place place, Instant now);
-  void raise_sent_end(Lsn end, Instant now);
+  void raise_sent_end(Lsn end, Instant now, Duration patience);
   void close_gaps(LsnRange range, std::uint64_t sent_at, Instant now);
   void forget_gaps_below(Lsn end);
   void learn(const Gap& gap, std::uint64_t sent_at, Instant now);

@@ -5,7 +5,7 @@
 namespace slipstream::protocol {
 namespace {
 
-constexpr Duration kTimeoutLeast = microseconds(300);
+constexpr Duration kTimeoutLeast = microseconds(200);
 constexpr Duration kTimeoutMost = milliseconds(200);
 constexpr Duration kAnswerDelayMost = milliseconds(1);
 

@@ -4,6 +4,10 @@
 
 namespace slipstream::protocol {
 
+// A frame that is not there this long after one that was sent later is thought lost, until the network is seen to
+// overtake by more.
+constexpr Duration kReorderAllowance = microseconds(200);
+
 // Smoothed round trip and its deviation (RFC 6298's filter, with a floor that fits a link without a kernel between),
 // and how long the other side lets an answer wait so that it tells more (it says so in each).
 class RoundTrip {
@@ -12,7 +16,7 @@ class RoundTrip {
   bool is_sampled() const { return sampled_; }
   Duration smoothed() const { return smoothed_; }
   // After this long without an answer something was lost: smoothed + 4 deviations + what answers waited lately (1 ms at
-  // most), between 300 us and 200 ms; 10 ms before the first sample.
+  // most), between 200 us and 200 ms; 10 ms before the first sample.
   Duration probe_timeout() const;
 
  private:

@@ -121,6 +121,7 @@ void Sender::pop_piece(const Piece& piece, Instant now) {
     CHECK(piece.range.begin == sent_end_);
     if (!tail_unacknowledged()) waits_since_ = now;
     sent_end_ = piece.range.end;
+    data_sent_ = now;
   }
   news_carried_ = true;
   last_sent_ = now;
@@ -145,6 +146,9 @@ bool Sender::stalls_since(Instant since) const {
 }
 
 bool Sender::probe_due(Instant now) const { return now >= deadline(); }
+
+// Of what was sent just now nobody can say that it is lost.
+Lsn Sender::probe_end(Instant now) const { return now - data_sent_ >= kReorderAllowance ? sent_end_ : received_end_; }
 
 void Sender::on_probe_sent(Instant now) {
   ++counters_.probes_sent;

@@ -59,6 +59,7 @@ class Sender {
   // A probe is due (tail unacknowledged, news not echoed, window shut, or heartbeat). The caller sends it and calls
   // on_probe_sent.
   bool probe_due(Instant now) const;
+  Lsn probe_end(Instant now) const;  // What it says was sent: longer than kReorderAllowance ago.
   void on_probe_sent(Instant now);
   Instant deadline() const;
   // Frames sent long (20 ms and 4 round trips) after `since` and after the oldest unacknowledged byte was first sent
@@ -96,6 +97,7 @@ class Sender {
   std::uint64_t echoed_sent_at_;  // The newest echo; an ack with an older one was overtaken on the way.
   Duration heartbeat_;
   Instant last_sent_;
+  Instant data_sent_{};    // New data, last.
   Instant last_progress_;  // When an ack last moved received_end_.
   Instant waits_since_;    // The same, or later: when the first byte beyond it was sent.
   int backoff_ = 0;        // Doublings of the probe timeout since an answer came.

@@ -90,7 +90,7 @@ void Link::send_all() {
   }
   if (sender.probe_due(now)) {
     header.position = {};
-    transmit(true, encoded({"", header, Probe{sender.sent_end(), true}}));
+    transmit(true, encoded({"", header, Probe{sender.probe_end(now), true}}));
     sender.on_probe_sent(now);
     ++traffic.probes;
   }

@@ -87,7 +87,7 @@ class Bottleneck {
       carry(frame, piece->range.size().value);
     }
     if (!stream.sender.probe_due(now)) return;
-    frame.data.reset(), frame.probe = Probe{stream.sender.sent_end(), true};
+    frame.data.reset(), frame.probe = Probe{stream.sender.probe_end(now), true};
     stream.sender.on_probe_sent(now);
     carry(frame, 128);
   }

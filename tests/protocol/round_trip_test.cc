@@ -19,7 +19,7 @@ TEST(RoundTrip, SettlesOnASteadyTripAndKeepsTheTimeoutWithinItsBounds) {
   RoundTrip trip;
   for (int i = 0; i < 200; ++i) trip.on_sample(microseconds(50));
   EXPECT_EQ(trip.smoothed(), microseconds(50));
-  EXPECT_EQ(trip.probe_timeout(), microseconds(300));
+  EXPECT_EQ(trip.probe_timeout(), microseconds(200));
   for (int i = 0; i < 200; ++i) trip.on_sample(seconds(3));
   EXPECT_GT(trip.smoothed(), milliseconds(2900));
   EXPECT_EQ(trip.probe_timeout(), milliseconds(200));
@@ -32,7 +32,7 @@ TEST(RoundTrip, AllowsForAnswersThatWaitAndForgetsThem) {
   trip.on_sample(microseconds(50), seconds(5));
   EXPECT_NEAR(static_cast<double>(trip.probe_timeout().ns), 1050e3, 1e3);
   for (int i = 0; i < 50; ++i) trip.on_sample(microseconds(50));
-  EXPECT_EQ(trip.probe_timeout(), microseconds(300));
+  EXPECT_EQ(trip.probe_timeout(), microseconds(200));
 }
 
 TEST(RoundTrip, IgnoresATripThatCannotBe) {

@@ -282,6 +282,19 @@ TEST_F(SenderTest, ProbesWhileTheWindowIsShut) {
   EXPECT_EQ(probe_after(), kHeartbeat);
 }
 
+TEST_F(SenderTest, AProbeTellsOfATailOnceItWasOvertakenOrLost) {
+  offer(1000);
+  send();
+  sender.on_news(at(1000), at(1000), now);
+  EXPECT_EQ(sender.probe_end(now), at(0)) << "news may go out just behind the data";
+  now = now + kReorderAllowance;
+  EXPECT_EQ(sender.probe_end(now), at(1000));
+  offer(1000);
+  send();
+  EXPECT_EQ(sender.on_ack(ack_of(1000), now), Verdict::kAccepted);
+  EXPECT_EQ(sender.probe_end(now), at(1000));
+}
+
 TEST_F(SenderTest, SendsAHeartbeatWhenNothingHappens) {
   EXPECT_EQ(probe_after(), kHeartbeat);
   EXPECT_EQ(probe_after(), kHeartbeat);
