@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/time.h"
 #include "node/snapshot.h"
 
 namespace slipstream::app {
@@ -14,6 +15,8 @@ namespace slipstream::app {
 // by its log's id.
 class JoinedReplicas {
  public:
+  // Of those who were heard lately: init-standby takes longer than that, from the end of the daemon before it on.
+  static constexpr Duration kLately = milliseconds(500);
   // Names of those that joined since the last look.
   std::vector<std::string> look(const node::PrimaryView& view) {
     std::vector<std::string> out;
@@ -22,6 +25,8 @@ class JoinedReplicas {
         joined_.erase(replica.name);
         continue;
       }
+      // It may be gone, and made anew by now: the slot under its name is the new one's.
+      if (replica.last_heard > kLately) continue;
       const auto [known, fresh] = joined_.try_emplace(replica.name, replica.log_id);
       if (fresh || known->second != replica.log_id) out.push_back(replica.name);
       known->second = replica.log_id;

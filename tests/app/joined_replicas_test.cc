@@ -35,5 +35,16 @@ TEST(JoinedReplicas, NamesOneThatWasMadeAnewBetweenTwoLooks) {
   EXPECT_EQ(joined.look(view_of(true, 2)), Names{});
 }
 
+TEST(JoinedReplicas, NamesNoneThatIsSilentSinceTheSlotMayBeOfTheNextUnderItsName) {
+  JoinedReplicas joined;
+  node::PrimaryView gone = view_of(true, 1);
+  gone.replicas[0].last_heard = JoinedReplicas::kLately + milliseconds(1);
+  EXPECT_EQ(joined.look(gone), Names{});
+  EXPECT_EQ(joined.look(view_of(true, 2)), Names{"a"});
+  gone.replicas[0].log_id = LogId{{2, 1}};
+  EXPECT_EQ(joined.look(gone), Names{});
+  EXPECT_EQ(joined.look(view_of(true, 2)), Names{}) << "it was away, but in no other session";
+}
+
 }  // namespace
 }  // namespace slipstream::app

@@ -179,7 +179,7 @@ void Postgres::start_again() {
 
 void Postgres::checkpoint() {
   Lsn keep = std::min(slot_, flushed_end_);
-  for (const auto& [name, begin] : joining_) keep = std::min(keep, begin);
+  for (const auto& [name, slot] : joining_) keep = std::min(keep, slot.begin);
   kept_from_ = std::max(kept_from_, align_down(keep, kSegmentSize.value));
 }
 

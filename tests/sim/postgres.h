@@ -69,10 +69,12 @@ class Postgres {
   void daemon_died() { disconnect(false), upstream_ = nullptr; }
   void report(const node::Report& report);  // On its way to the server.
   void advance_slot(Lsn end) { slot_ = connection_ ? std::max(slot_, end) : slot_; }
-  // The slot that init-standby makes for whoever joins.
-  void hold_for(const std::string& joining, Lsn begin) { joining_[joining] = begin; }
-  void drop_slot_of(const std::string& joined) {
-    if (running_) joining_.erase(joined);
+  // The slot that init-standby makes for whoever joins. There it has the name alone; but by the time it is made the log
+  // before is silent, and not named any more (app/joined_replicas.h). Here a directory is made anew in no time.
+  void hold_for(const std::string& joining, LogId log_id, Lsn begin) { joining_[joining] = {log_id, begin}; }
+  void drop_slot_of(const std::string& joined, LogId log_id) {
+    if (const auto it = joining_.find(joined); running_ && it != joining_.end() && it->second.log_id == log_id)
+      joining_.erase(it);
   }
   void checkpoint();  // Removes segments that no slot holds.
 
@@ -129,7 +131,11 @@ class Postgres {
   Lsn flushed_end_ = kOrigin;
   Lsn confirmed_end_ = kOrigin;
   Lsn slot_ = kOrigin, kept_from_ = kOrigin;
-  std::map<std::string, Lsn> joining_;
+  struct Joining {
+    LogId log_id;
+    Lsn begin;
+  };
+  std::map<std::string, Joining> joining_;
   node::Report sticky_;
   bool running_ = true;
   bool flushing_ = false;

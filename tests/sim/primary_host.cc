@@ -207,7 +207,9 @@ void PrimaryHost::turn() {
 void PrimaryHost::look_for_joined() {
   if (common_.now() - looked_ < seconds(1)) return;
   looked_ = common_.now();
-  for (const std::string& name : joined_.look(node->snapshot(looked_).primary)) postgres_.drop_slot_of(name);
+  const node::PrimaryView view = node->snapshot(looked_).primary;
+  for (const std::string& name : joined_.look(view))
+    postgres_.drop_slot_of(name, std::ranges::find(view.replicas, name, &node::ReplicaView::name)->log_id);
 }
 
 }  // namespace slipstream::sim

@@ -71,8 +71,9 @@ void World::make_anew(std::size_t i) {
   ReplicaHost& host = *replicas_[i];
   host.crash();
   const Lsn begin = align_down(postgres_.slot(), kSegmentSize.value);
-  postgres_.hold_for(host.member.name, begin);
-  host.make_empty(begin, LogId{{++logs_made_, random_.next()}});
+  const LogId log_id{{++logs_made_, random_.next()}};
+  postgres_.hold_for(host.member.name, log_id, begin);
+  host.make_empty(begin, log_id);
 }
 
 void World::live() {
