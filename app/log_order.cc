@@ -26,11 +26,13 @@ void for_common_blocks(const node::Evidence& a, const node::Evidence& b, Compare
 }
 
 // Up to where both are known to be equal. What is final in both is: those bytes never change (C3). Where one begins
-// later than the other is final, it is compared from its beginning on: histories that parted do not meet again.
+// later than the other is final, it is compared from its beginning on, if there is a whole block to compare:
+// histories that parted do not meet again.
 Lsn equal_end(const node::Evidence& a, const node::Evidence& b) {
   Lsn end = std::min(a.final_end, b.final_end);
   const Lsn both_begin = std::max(a.log_begin, b.log_begin);
-  if (both_begin < std::min(a.durable_end, b.durable_end)) end = std::max(end, both_begin);
+  if (both_begin + ByteCount{wal::kBlockBytes} <= std::min(a.durable_end, b.durable_end))
+    end = std::max(end, both_begin);
   for_common_blocks(a, b, [&](LsnRange range, bool equal) {
     if (equal && range.begin <= end) end = std::max(end, range.end);
   });

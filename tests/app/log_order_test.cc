@@ -169,6 +169,15 @@ TEST(LogOrder, ComparesFromWhereTheLaterLogBeginsWhereTheOtherIsFinalBelow) {
   EXPECT_TRUE(says(outcome(a, {unknown}), "no digests say whether they are equal to there"));
 }
 
+// Of a page's header alone nobody can tell.
+TEST(LogOrder, DoesNotCompareFromWhereTheLaterLogBeginsWithLessThanABlock) {
+  Member a = member("a", {4 * kBlock}, 2), b = member("b", {2 * kBlock + 40}, 3);
+  a.evidence.final_end = Lsn{kBlock};
+  b.evidence.log_begin = b.evidence.final_end = Lsn{2 * kBlock};
+  std::erase_if(b.evidence.blocks, [](const auto& block) { return block.range.begin < Lsn{2 * kBlock}; });
+  EXPECT_TRUE(says(outcome(a, {b}), "no digests say whether they are equal to there")) << outcome(a, {b});
+}
+
 // Nothing that both hold could be compared.
 TEST(LogOrder, RefusesTheLongerOfAnEarlierEpochThatBeginsBehindTheOthersEnd) {
   Member a = member("a", {4 * kBlock}, 2), b = member("b", {2 * kBlock}, 3);
