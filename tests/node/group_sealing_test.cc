@@ -262,6 +262,30 @@ TEST_F(GroupSealing, GoesOnWithoutOneThatNeverAnswersAboutKeys) {
   for (const NodeId id : {kA, kB, kC}) EXPECT_EQ(given[id], Positions{0});
 }
 
+// The path that carries the probe carries data of that length with what the group adds, whether or not it is sealed for
+// the group just then.
+TEST_F(GroupSealing, APathProbeIsAsLongOnTheWayAsTheLongestDataItStandsFor) {
+  const std::uint16_t told = static_cast<std::uint16_t>(ports.at(kPrimary)->frame_bytes_max(kA));
+  EXPECT_EQ(told, 1472 - protocol::kGroupSealBytes);
+  protocol::FrameHeader header;
+  header.source = kPrimary, header.destination = kA;
+  OutFrame out;
+  out.head_bytes = protocol::encode_path_probe_head(header, {5, told}, out.head);
+  const Bytes padding(told - out.head_bytes);
+  out.payload = padding;
+  ports.at(kPrimary)->send(kA, out);
+  EXPECT_EQ(hub.sent.at(kA).back().size(), 1472u);
+  ports.at(kA)->begin_turn(now);
+  std::array<protocol::Arrival, 8> frames;
+  ASSERT_EQ(ports.at(kA)->receive(frames), 1u);
+  protocol::Frame frame;
+  ASSERT_EQ(protocol::decode(frames[0], frame), protocol::Verdict::kAccepted);
+  EXPECT_EQ(std::get<protocol::PathProbe>(frame.body).frame_bytes, told) << "what the primary asked about";
+
+  send_data(Lsn{0}, {kA, kB});
+  EXPECT_EQ(hub.sent.at(kA).back().size(), protocol::kGroupedHeadBytes + kPiece);
+}
+
 TEST_F(GroupSealing, IsNotDoneWhereEachReplicaIsToHaveKeysOfItsOwn) {
   per_replica = true;
   hub.sent.clear();
