@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <stdexcept>
 
 namespace slipstream::app {
 namespace {
@@ -98,6 +99,20 @@ void ControlServer::serve() {
   }
 }
 
+std::expected<Json, Error> ControlServer::handle(const Json& request) const {
+  const auto wrong = [&](const std::exception& problem) {
+    return std::unexpected(Error{ExitCode::kUsage, fmt::format("a field of the request is wrong: {}", problem.what()),
+                                 path_, "use the slipstream command"});
+  };
+  try {
+    return handler_(request);
+  } catch (const Json::exception& problem) {
+    return wrong(problem);
+  } catch (const std::invalid_argument& problem) {
+    return wrong(problem);
+  }
+}
+
 void ControlServer::answer(int client) {
   std::string line;
   if (!read_line(client, line, 5000)) return;
@@ -106,7 +121,7 @@ void ControlServer::answer(int client) {
   if (request.is_discarded() || !request.is_object() || !request.contains("command") ||
       !request["command"].is_string()) {
     reply["error"] = to_json({ExitCode::kUsage, "not a request: one JSON object with a \"command\" a line", path_, ""});
-  } else if (const auto result = handler_(request)) {
+  } else if (const auto result = handle(request)) {
     reply["ok"] = *result;
   } else {
     reply["error"] = to_json(result.error());

@@ -5,19 +5,17 @@
 #include <expected>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
+#include "app/json.h"
 #include "base/error.h"
 
 namespace slipstream::app {
 
-using Json = nlohmann::ordered_json;
-
 // The daemon's local control socket: one JSON object a line in, one out ({"ok": …} or {"error": {code, what, where,
 // remedy}}). Mode 0600, so only the daemon's user and root reach it. One thread; a client that says nothing for 5 s is
-// dropped.
+// dropped. A handler may throw of a field that is of a wrong type: that is told as an error too.
 class ControlServer {
  public:
   using Handler = std::function<std::expected<Json, Error>(const Json& request)>;
@@ -28,6 +26,7 @@ class ControlServer {
  private:
   ControlServer(int listener, std::string path, Handler handler);
   void serve();
+  std::expected<Json, Error> handle(const Json& request) const;
   void answer(int client);
 
   int listener_;

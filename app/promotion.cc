@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <concepts>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -16,14 +15,6 @@
 
 namespace slipstream::app {
 namespace {
-
-// A count that fits: JSON's numbers may also be negative, fractions, or greater. Throws std::invalid_argument.
-template <std::unsigned_integral T>
-T whole(const Json& value) {
-  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<T>::max())
-    throw std::invalid_argument("bad number");
-  return value.get<T>();
-}
 
 Epoch epoch_of(const Json& term, const Json& incarnation) {
   return {whole<std::uint32_t>(term), whole<std::uint32_t>(incarnation)};
