@@ -144,11 +144,12 @@ class ReplicaControl {
   std::expected<Json, Error> fence(const Json& request) {
     const std::string candidate = request.value("candidate", "");
     const bool supersede = request.value("supersede", false);
-    const std::uint32_t wanted = request.contains("term") ? whole<std::uint32_t>(request["term"]) : 0;
+    std::optional<std::uint32_t> term;
+    if (request.contains("term")) term = whole<std::uint32_t>(request["term"]);
     const auto done = mailbox_.call([&]() -> std::expected<void, Error> {
       const node::Promise promise = node_.evidence().promise;
       const std::uint32_t usual = promise.candidate == candidate ? promise.epoch.term : promise.epoch.term + 1;
-      return node_.fence(request.contains("term") ? wanted : usual, candidate, supersede, now());
+      return node_.fence(term.value_or(usual), candidate, supersede, now());
     });
     if (!done) return std::unexpected(done.error());
     for (int i = 0; i < 3000; ++i) {

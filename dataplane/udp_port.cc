@@ -112,9 +112,7 @@ std::size_t UdpPort::room(NodeId id) {
 
 void UdpPort::send(NodeId id, const node::OutFrame& frame) {
   const std::span<std::byte> place = *append(id, frame.head_bytes + frame.payload.size());
-  if (place.empty()) return;
-  std::memcpy(place.data(), frame.head.data(), frame.head_bytes);
-  if (!frame.payload.empty()) std::memcpy(place.data() + frame.head_bytes, frame.payload.data(), frame.payload.size());
+  if (!place.empty()) node::copy_frame(frame, place);
 }
 
 std::optional<std::span<std::byte>> UdpPort::append(NodeId id, std::size_t bytes) {

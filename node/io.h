@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/ids.h"
 #include "base/lsn.h"
 #include "base/time.h"
@@ -29,6 +30,12 @@ struct OutFrame {
   std::size_t head_bytes = 0;
   std::span<const std::byte> payload;
 };
+
+// Into the place of its head and payload together.
+inline void copy_frame(const OutFrame& frame, std::span<std::byte> place) {
+  copy_bytes(std::span(frame.head).first(frame.head_bytes), place);
+  copy_bytes(frame.payload, place.subspan(frame.head_bytes));
+}
 
 // Carries frames (our datagrams, from our own header on; Ethernet, IP and UDP are the port's business). Loses, repeats
 // and reorders as networks do.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "tests/node/world.h"
 
@@ -38,36 +37,21 @@ TEST(KeptBeforeTold, ALateHelloOfAnEarlierEpochDoesNotTakeThePlaceOfTheSessionBe
   EXPECT_TRUE(world.until([&] { return world.all_streaming(); })) << world.replica_view(0).state;
 }
 
-// The session that the primary goes on with was its former process's; nothing of it is opened again for ever.
-void expect_a_session_after_a_restart_that_hears(bool adoption) {
+// With its adoption: repeated_greeting_test.
+TEST(KeptBeforeTold, ALateHelloOfTheSessionFromBeforeARestartHoldsNothingUp) {
   World world("ANY 1 (b1)", 1);
-  std::vector<protocol::Frame> late;
+  std::optional<protocol::Frame> late;
   world.network.seen = [&](NodeId, NodeId, const protocol::Frame& frame) {
-    if (std::holds_alternative<protocol::Hello>(frame.body) || std::holds_alternative<protocol::Adopt>(frame.body))
-      late.push_back(frame);
+    if (std::holds_alternative<protocol::Hello>(frame.body)) late = frame;
   };
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
   world.network.seen = nullptr;
-  world.commit(adoption ? 20'000 : 0);
-  world.run(milliseconds(50));
   ReplicaHost& host = world.replica(0);
   host.stop(), host.start(world.now);
-  if (!adoption)
-    std::erase_if(late, [](const auto& each) { return std::holds_alternative<protocol::Adopt>(each.body); });
-  for (const protocol::Frame& each : late) {
-    resend(world, host.member.id, each);
-    host.step_once(world.now);
-  }
+  resend(world, host.member.id, *late);
+  host.step_once(world.now);
   const Lsn end = world.commit();
-  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }, seconds(2))) << host.view(world.now).state;
-}
-
-TEST(KeptBeforeTold, ALateHelloOfTheSessionFromBeforeARestartHoldsNothingUp) {
-  expect_a_session_after_a_restart_that_hears(false);
-}
-
-TEST(KeptBeforeTold, ALateHelloAndAdoptionFromBeforeARestartHoldNothingUp) {
-  expect_a_session_after_a_restart_that_hears(true);
+  EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; })) << host.view(world.now).state;
 }
 
 TEST(KeptBeforeTold, ABatchThatAnotherLifeOfThePrimaryCutInAnotherWayHoldsNothingUp) {
