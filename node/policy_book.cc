@@ -106,11 +106,10 @@ PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replica
   in_force_ = parsed(state.policy, replicas);
   std::optional<ack::Policy> pending;
   if (state.pending_policy) pending = parsed(*state.pending_policy, replicas);
-  if (!pending && same(in_force_, configured)) {
-    told_ = latest();
-    return;
-  }
-  if (!pending || !same(*pending, configured)) {
+  const bool unchanged = same(pending ? *pending : in_force_, configured);
+  if (unchanged) {
+    renew();
+  } else {
     // An unfinished change was told to some: what it asks for holds on, until the third is durable on replicas that
     // satisfy all.
     ticket_ = keeper_.change([&](State& s) {
@@ -125,7 +124,7 @@ PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replica
     });
     in_force_ = parsed(keeper_.state().policy, replicas);
   }
-  next_ = configured;
+  if (pending || !unchanged) next_ = configured;
   told_ = latest();
 }
 

@@ -16,15 +16,15 @@ std::uint64_t next_policy_version(std::uint64_t latest, Epoch epoch);
 
 // The primary's policy: the one in force, the one to be, under which version replicas are told it, and whose logs are
 // its members (Q4, Q5). Guarantees: (1) A version is durable here before it is told to anyone, and never stands for two
-// contents: it begins with the epoch. Where the state is an older copy of itself, that holds among the replicas that
-// count, once renew() was called for an epoch of another life. (2) A changed text takes the
-// place of the one in force only once it
-//   is durable on replicas that satisfy both; until then both hold, also over restarts and further changes. (3) A log
-//   is a member only after admit().
+// contents: it begins with the epoch, and each book gives a new one. Where the state is an older copy of itself, that
+// holds among the replicas that count, if renew() is called for each epoch of another life that is heard of: who was
+// told by an earlier one is below, and who was told by one that opened the same epochs speaks of them.
+//   (2) A changed text takes the place of the one in force only once it is durable on replicas that satisfy both; until
+//   then both hold, also over restarts and further changes. (3) A log is a member only after admit().
 // `*` is written out in what is told and kept, so that it means the same replicas everywhere.
 class PolicyBook {
  public:
-  // `text` parses against `replicas`. Starts a change when it is not what was in force.
+  // `text` parses against `replicas`. Starts a change when it is not what was in force. Its version is new in any case.
   PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replicas, const std::string& text);
 
   const ack::Policy& in_force() const { return in_force_; }

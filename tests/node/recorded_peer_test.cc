@@ -18,7 +18,6 @@ namespace {
 
 constexpr NodeId kReplicaId{2};
 constexpr Instant kBegin{1'000'000'000};
-constexpr std::uint64_t kRecordedVersion = 2;  // Of the policy, once its member was admitted.
 
 struct Spoken {
   Instant at;
@@ -170,14 +169,33 @@ TEST(RecordedPeer, TodaysReplicaKeepsWhatAPrimaryOfTheFirstFormatShips) {
   for (const auto& [at, byte] : wal) ASSERT_EQ(replica.disk.bytes.at((at - kLogBegin).value), byte) << to_string(at);
 }
 
+// A replica repeats the version of the policy that it was told: those of today are higher. All else stays as it was.
+std::vector<Spoken> telling_of_version(std::uint64_t version, std::vector<Spoken> spoken) {
+  constexpr std::uint64_t kRecordedVersion = 2;  // Once its member was admitted.
+  for (Spoken& each : spoken) {
+    protocol::Frame frame;
+    EXPECT_EQ(protocol::decode(each.bytes, frame), protocol::Verdict::kAccepted);
+    auto* acked = std::get_if<protocol::Ack>(&frame.body);
+    if (!acked || acked->policy_version != kRecordedVersion) continue;
+    const auto encoded = [&] {
+      Network::Wire out(protocol::kControlBytesMax);
+      out.resize(protocol::encode(frame.header, frame.body, out));
+      return out;
+    };
+    EXPECT_EQ(encoded(), each.bytes);
+    acked->policy_version = version;
+    each.bytes = encoded();
+  }
+  return spoken;
+}
+
 TEST(RecordedPeer, TodaysPrimaryCommitsByTheWordOfAReplicaOfTheFirstFormat) {
   Session session;
-  session.play(kReplicaId, recording());
-  // The versions that the recording speaks of: those of today begin higher.
   State state = session.world.primary_state();
-  state.policy = {kRecordedVersion, "ANY 1 (b1)", {{"b1", kReplicaId, LogId{{7, kReplicaId.value}}}}};
+  state.policy = {2, "ANY 1 (b1)", {{"b1", kReplicaId, LogId{{7, kReplicaId.value}}}}};
   session.world.primary_disk.state = encode(state);
   session.world.start_primary();
+  session.play(kReplicaId, telling_of_version(session.world.view().policy_version, recording()));
   session.run();
   EXPECT_TRUE(session.world.streaming(0)) << session.world.replica_view(0).state;
   EXPECT_EQ(session.world.upstream.last.flush, session.world.wal.end());
