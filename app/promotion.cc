@@ -46,31 +46,27 @@ std::optional<Error> check_same_history(const node::Evidence& own, const node::E
   return std::nullopt;
 }
 
-const node::PolicyRecord& latest_policy(const node::Evidence& own, std::span<const node::Evidence> others) {
-  const node::PolicyRecord* latest = &own.policy;
-  for (const node::Evidence& other : others)
-    if (other.policy.version > latest->version) latest = &other.policy;
-  return *latest;
+std::uint64_t latest_version(const node::Evidence& own, std::span<const node::Evidence> others) {
+  std::uint64_t latest = own.policy.version;
+  for (const node::Evidence& other : others) latest = std::max(latest, other.policy.version);
+  return latest;
 }
 
-// A version stands for one content (Q4).
-std::optional<Error> check_one_policy(const node::Evidence& own, std::span<const node::Evidence> others) {
-  const node::PolicyRecord& latest = latest_policy(own, others);
-  const auto contradicts = [&](const node::Evidence& e) {
-    return e.policy.version == latest.version && e.policy != latest;
+// Every content that the latest version has: one, unless copies of the primary's state directory were put back (Q4).
+std::vector<node::PolicyRecord> latest_policies(const node::Evidence& own, std::span<const node::Evidence> others) {
+  const std::uint64_t version = latest_version(own, others);
+  std::vector<node::PolicyRecord> out;
+  const auto take = [&](const node::Evidence& e) {
+    if (e.policy.version == version && std::ranges::find(out, e.policy) == out.end()) out.push_back(e.policy);
   };
-  const auto other = std::ranges::find_if(others, contradicts);
-  if (!contradicts(own) && other == others.end()) return std::nullopt;
-  return refused(fmt::format("{} and another member hold different policies under version {}: \"{}\", and \"{}\"",
-                             contradicts(own) ? own.name : other->name, latest.version,
-                             contradicts(own) ? own.policy.text : other->policy.text, latest.text),
-                 "find out which was in force (slipstream position -c FILE, on each), and give only evidence that "
-                 "agrees; or --accept-loss, which may lose acknowledged commits");
+  take(own);
+  for (const node::Evidence& other : others) take(other);
+  return out;
 }
 
 // Of all who know the latest policy; an older version's may have been closed or dropped since.
 node::Marks latest_marks(const node::Evidence& own, std::span<const node::Evidence> others) {
-  const std::uint64_t version = latest_policy(own, others).version;
+  const std::uint64_t version = latest_version(own, others);
   node::Marks out;
   const auto take = [&](const node::Evidence& e) {
     if (e.policy.version == version) out = node::joined_marks(std::move(out), e.not_held);
@@ -101,6 +97,79 @@ std::string remedy_for_better(const node::Evidence& own, const node::Evidence& b
       own.name, best.name);
   if (!has_standby(best)) return fmt::format("{} has no standby: {}", best.name, adopt);
   return fmt::format("promote {} instead", best.name) + (has_standby(own) ? "; or " + adopt : "");
+}
+
+// Whom a policy names, and who of them answered.
+struct RollCall {
+  std::vector<ack::Member> members;
+  std::vector<NodeId> present;
+  std::vector<std::string> present_names, missing;
+};
+
+// A log that the durable member list does not know (a directory made anew) is no recovery member (Q4).
+RollCall call_roll(const node::PolicyRecord& record, const node::Evidence& own, std::span<const node::Evidence> others,
+                   PromotionPlan& plan) {
+  RollCall out;
+  for (const node::MemberRecord& member : record.members) {
+    out.members.push_back({member.id, member.name});
+    const auto answered = [&](const node::Evidence& e) { return e.id == member.id && e.log_id == member.log_id; };
+    if (answered(own) || std::ranges::any_of(others, answered)) {
+      out.present.push_back(member.id), out.present_names.push_back(member.name);
+      continue;
+    }
+    out.missing.push_back(member.name);
+    if (std::ranges::find(plan.missing, member.name) == plan.missing.end()) plan.missing.push_back(member.name);
+    if (std::ranges::find(plan.unfenced, member) == plan.unfenced.end()) plan.unfenced.push_back(member);
+  }
+  return out;
+}
+
+std::string missing_in_words(const RollCall& roll) {
+  const std::size_t n = roll.present.size();
+  const std::string here = n == 0 ? "of the policy's members none is here"
+                                  : fmt::format("of the policy's members only {} {} here",
+                                                fmt::join(roll.present_names, ", "), n == 1 ? "is" : "are");
+  return fmt::format("{}, and {} could have acknowledged commits without {}", here, fmt::join(roll.missing, ", "),
+                     n == 1 ? "it" : "them");
+}
+
+std::string recovery_sets_in_words(const ack::Policy& policy, std::span<const ack::Member> members) {
+  std::string out;
+  for (const auto& set : ack::minimal_recovery_sets(policy, members)) {
+    std::vector<std::string> names;
+    for (const NodeId id : set) names.push_back(std::ranges::find(members, id, &ack::Member::id)->name);
+    out += fmt::format("{}({})", out.empty() ? "" : " or ", fmt::join(names, ", "));
+  }
+  return out;
+}
+
+// (P1, P3)
+std::optional<Error> check_recovers(const node::PolicyRecord& record, const node::Evidence& own,
+                                    std::span<const node::Evidence> others, const PromotionOptions& options,
+                                    PromotionPlan& plan) {
+  const RollCall roll = call_roll(record, own, others, plan);
+  const auto policy = ack::Policy::parse(record.text, roll.members);
+  const bool promises = policy && !policy->empty();
+  if (!promises || !ack::is_recovery_set(*policy, roll.present)) {
+    const std::string why = record.version == 0         ? "no policy was ever made durable here"
+                            : policy && policy->empty() ? "the policy is empty, so nothing was promised"
+                                                        : missing_in_words(roll);
+    if (!options.accept_loss) {
+      const std::string sets = promises ? recovery_sets_in_words(*policy, roll.members) : "";
+      return refused(fmt::format("no recovery set: {}", why),
+                     fmt::format("fence the members of {} and give their evidence with --evidence "
+                                 "FILE; or --accept-loss, which may lose acknowledged commits",
+                                 sets.empty() ? "the cluster" : sets));
+    }
+    plan.may_be_missing = fmt::format("{}: commits acknowledged after {} may be missing", why, to_string(plan.end));
+  }
+  if (2 * roll.present.size() <= roll.members.size() && !options.sole_survivor && !options.accept_loss)
+    return refused(
+        fmt::format("{} of {} members are here: no majority, so a second promotion elsewhere could not be excluded",
+                    roll.present.size(), roll.members.size()),
+        fmt::format("bring evidence of {}; or --sole-survivor, if you are sure that none of them is promoted",
+                    fmt::join(roll.missing, ", ")));
+  return std::nullopt;
 }
 
 // (P4)
@@ -290,52 +359,8 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
     plan.present.push_back(other.name);
   }
 
-  if (auto problem = check_one_policy(own, others); problem && !options.accept_loss) return std::unexpected(*problem);
-  const node::PolicyRecord& record = latest_policy(own, others);
-  std::vector<ack::Member> members;
-  std::vector<NodeId> present;
-  for (const node::MemberRecord& member : record.members) {
-    members.push_back({member.id, member.name});
-    const auto answered = [&](const node::Evidence& e) { return e.id == member.id && e.log_id == member.log_id; };
-    // A log that the durable member list does not know (a directory made anew) is no recovery member (Q4).
-    if (answered(own) || std::ranges::any_of(others, answered))
-      present.push_back(member.id);
-    else
-      plan.missing.push_back(member.name), plan.unfenced.push_back(member);
-  }
-  const auto policy = ack::Policy::parse(record.text, members);
-  const bool recovers = policy && !policy->empty() && ack::is_recovery_set(*policy, present);
-  if (!recovers) {
-    const std::string why =
-        record.version == 0 ? "no policy was ever made durable here"
-        : policy && policy->empty()
-            ? "the policy is empty, so nothing was promised"
-            : fmt::format(
-                  "of the policy's members only {} are here, and {} could have acknowledged commits without them",
-                  fmt::join(plan.present, ", "), fmt::join(plan.missing, ", "));
-    if (!options.accept_loss) {
-      std::string sets;
-      if (policy && !policy->empty())
-        for (const auto& set : ack::minimal_recovery_sets(*policy, members)) {
-          std::vector<std::string> names;
-          for (const NodeId id : set)
-            for (const ack::Member& member : members)
-              if (member.id == id) names.push_back(member.name);
-          sets += fmt::format("{}({})", sets.empty() ? "" : " or ", fmt::join(names, ", "));
-        }
-      return std::unexpected(refused(fmt::format("no recovery set: {}", why),
-                                     fmt::format("fence the members of {} and give their evidence with --evidence "
-                                                 "FILE; or --accept-loss, which may lose acknowledged commits",
-                                                 sets.empty() ? "the cluster" : sets)));
-    }
-    plan.may_be_missing = fmt::format("{}: commits acknowledged after {} may be missing", why, to_string(plan.end));
-  }
-  if (2 * present.size() <= members.size() && !options.sole_survivor && !options.accept_loss)
-    return std::unexpected(refused(
-        fmt::format("{} of {} members are here: no majority, so a second promotion elsewhere could not be excluded",
-                    present.size(), members.size()),
-        fmt::format("bring evidence of {}; or --sole-survivor, if you are sure that none of them is promoted",
-                    fmt::join(plan.missing, ", "))));
+  for (const node::PolicyRecord& record : latest_policies(own, others))
+    if (auto problem = check_recovers(record, own, others, options, plan)) return std::unexpected(*problem);
   if (auto problem = check_is_best(own, others, options, plan)) return std::unexpected(*problem);
   if (!has_standby(own))
     return std::unexpected(refused(fmt::format("{} has no standby that can start from its log", own.name),

@@ -195,18 +195,6 @@ TEST(LogOrder, OfNeitherIsTheOperatorsWordAndIsToldOf) {
             "promoted: a and b hold different bytes behind 0/0, both of epoch 1.3");
 }
 
-TEST(LogOrder, OfTwoPoliciesUnderOneVersionIsRefused) {
-  const Member a = member("a", {2 * kBlock}, 3);
-  Member b = member("b", {kBlock}, 3);
-  b.evidence.policy.text = "ANY 2 (a, b)";
-  EXPECT_TRUE(says(outcome(a, {b}), "different policies under version 1")) << outcome(a, {b});
-  b = member("b", {kBlock}, 3);
-  b.evidence.policy.members[1].log_id = LogId{{9, 9}};
-  EXPECT_TRUE(says(outcome(a, {b}), "different policies under version 1"));
-  b.evidence.policy.version = 2;
-  EXPECT_FALSE(says(outcome(a, {b}), "different policies"));
-}
-
 TEST(LogOrder, DigestsAreAddedOfWhatLiesWithinTheLogAndOneBlock) {
   const Member a = member("a", {kBlock + 100}, 3);
   const std::vector<LsnRange> wanted{{Lsn{0}, Lsn{kBlock}},           {Lsn{kBlock}, Lsn{kBlock + 50}},

@@ -41,6 +41,26 @@ TEST(Promotion, OfAnyTwoNeedsOneThatIsTheSoleSurvivor) {
   EXPECT_EQ(refusal(a, {}, {.sole_survivor = true}), "promoted");
 }
 
+// Lives of a primary whose state directory was put back from a copy: either may have had commits acknowledged.
+TEST(Promotion, NeedsARecoverySetOfEachContentOfTheLatestVersion) {
+  const auto a = member("a", 2, 100, "ANY 1 (a, b)");
+  auto b = member("b", 3, 90, "ANY 2 (a, b)");
+  EXPECT_EQ(refusal(a, {b}), "promoted");
+  b.policy.members[0].log_id = LogId{{9, 9}};  // a as b was told of it is gone: by ANY 2 its log is not needed.
+  EXPECT_NE(refusal(a, {b}).find("1 of 2 members are here"), std::string::npos) << refusal(a, {b});
+  const PromotionOptions survivor{.sole_survivor = true};
+  const auto plan = plan_promotion(a, std::vector{b}, survivor);
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(plan->missing, std::vector<std::string>{"a"});
+  EXPECT_EQ(plan->unfenced, (std::vector<node::MemberRecord>{{"a", NodeId{2}, LogId{{9, 9}}}}));
+  b.policy.text = "ANY 1 (a, b)";
+  EXPECT_NE(refusal(a, {b}, survivor).find("no recovery set: of the policy's members only b is here, and a could"),
+            std::string::npos)
+      << refusal(a, {b}, survivor);
+  b.policy.version = 2, b.policy.members = a.policy.members;
+  EXPECT_EQ(refusal(a, {b}), "promoted");
+}
+
 TEST(Promotion, OfTheShorterLogIsRefusedAndNamesTheBetter) {
   const auto a = member("a", 2, 100, "ANY 1 (a, b)"), b = member("b", 3, 101, "ANY 1 (a, b)");
   EXPECT_NE(refusal(a, {b}).find("promote b instead"), std::string::npos);

@@ -392,21 +392,28 @@ void Checkers::on_commit(Lsn end, ack::Level level) {
   changed_ = true;
 }
 
-// As plan_promotion() says without further questions (P1, Q4).
+// As plan_promotion() says without further questions (P1, Q4): by every content of the latest version.
 bool Checkers::is_promotable(std::uint32_t set) const {
-  const node::PolicyRecord* latest = nullptr;
+  std::uint64_t latest = 0;
   for (std::size_t i = 0; i < shadows_.size(); ++i)
-    if ((set >> i & 1) != 0 && (!latest || shadows_[i].state->policy.version > latest->version))
-      latest = &shadows_[i].state->policy;
+    if ((set >> i & 1) != 0) latest = std::max(latest, shadows_[i].state->policy.version);
+  for (std::size_t i = 0; i < shadows_.size(); ++i) {
+    const node::PolicyRecord& record = shadows_[i].state->policy;
+    if ((set >> i & 1) != 0 && record.version == latest && !recovers(record, set)) return false;
+  }
+  return true;
+}
+
+bool Checkers::recovers(const node::PolicyRecord& record, std::uint32_t set) const {
   std::vector<ack::Member> members;
   std::vector<NodeId> present;
-  for (const node::MemberRecord& member : latest->members) {
+  for (const node::MemberRecord& member : record.members) {
     members.push_back({member.id, member.name});
     for (std::size_t i = 0; i < shadows_.size(); ++i)
       if ((set >> i & 1) != 0 && replicas_[i]->member.id == member.id && shadows_[i].log_id == member.log_id)
         present.push_back(member.id);
   }
-  const auto policy = ack::Policy::parse(latest->text, members);
+  const auto policy = ack::Policy::parse(record.text, members);
   return policy && !policy->empty() && ack::is_recovery_set(*policy, present);
 }
 

@@ -87,6 +87,7 @@ class Checkers {
   wal::Recovered recover(std::size_t i, std::span<const std::byte> image) const;
   bool held(ack::Level level, Lsn end) const;
   bool is_promotable(std::uint32_t set) const;
+  bool recovers(const node::PolicyRecord& record, std::uint32_t set) const;
   Lsn least_held(bool received) const;  // By the worst of the sets that may be promoted from.
 
   Common common_;

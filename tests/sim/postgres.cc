@@ -158,9 +158,9 @@ void Postgres::stop_in_order() {
   flushed_end_ = wal_.end();
   stream();
   tell(node::UpstreamStopping{});
-  const auto connection = connection_;
-  common_.scheduler.after(random_.between(milliseconds(1), milliseconds(100)), [this, connection] {
-    if (connection && connection == connection_) disconnect(true);
+  common_.scheduler.after(random_.between(milliseconds(1), milliseconds(100)), [this, life = life_] {
+    if (life != life_) return;  // It was started again.
+    disconnect(true);
     ++memory_life_;
     sticky_ = {};
   });
@@ -169,8 +169,9 @@ void Postgres::stop_in_order() {
 void Postgres::start_again() {
   if (running_ || gone) return;
   running_ = true;
+  ++memory_life_;
   sticky_ = {};
-  if (connection_) disconnect(true);
+  disconnect(true);
   write(100);  // The end-of-recovery checkpoint.
   flushed_end_ = wal_.end();
   common_.trace.note("server", "runs", flushed_end_.value);
