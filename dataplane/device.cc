@@ -194,6 +194,11 @@ std::expected<void, Error> Device::set_up() {
 
 bool Device::is_usable() const { return started_ && (!is_memif_ || (is_up_ && ControlGate::instance().is_held())); }
 
+std::uint64_t Device::missed() const {
+  rte_eth_stats stats{};
+  return is_usable() && rte_eth_stats_get(port_, &stats) == 0 ? stats.imissed + stats.rx_nombuf : 0;
+}
+
 bool Device::is_restless() const {
   return queued_ > 0 || (is_memif_ && started_ && !ControlGate::instance().is_held());
 }

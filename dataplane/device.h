@@ -76,6 +76,7 @@ class Device {
 
   // Looks at the link when that is due, then at most kBurst packets, valid until the next call. `now` is coarse_now().
   std::size_t receive(std::span<std::span<std::byte>> packets, Instant now);
+  std::uint64_t missed() const;  // By the device's own count: what came while its ring was full.
   bool came_up() { return std::exchange(came_up_, false); }  // Since the last call.
   bool is_up() const { return is_up_; }
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }

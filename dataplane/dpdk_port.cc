@@ -223,7 +223,7 @@ std::vector<node::PortView> DpdkPort::views() const {
   for (const Line& line : lines_) {
     const DeviceCounters& counters = line.device->counters();
     out.push_back({line.device->config().name, line.device->is_up(), counters.received, counters.sent, counters.foreign,
-                   counters.dropped, counters.link_losses, counters.stalls});
+                   counters.dropped, counters.link_losses, line.device->missed(), counters.stalls});
   }
   return out;
 }

@@ -1,6 +1,7 @@
 #include "dataplane/udp_port.h"
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -96,6 +97,12 @@ std::expected<void, Error> UdpPort::add_peer(const PeerConfig& config) {
                                  "node " + std::to_string(config.id.value), "correct its address"});
   peers_.push_back(std::make_unique<Peer>(Peer{config.id, *address, 0}));
   return {};
+}
+
+std::uint64_t UdpPort::missed() const {
+  std::array<std::uint32_t, SK_MEMINFO_VARS> counts{};
+  socklen_t size = sizeof counts;
+  return ::getsockopt(socket_, SOL_SOCKET, SO_MEMINFO, counts.data(), &size) == 0 ? counts[SK_MEMINFO_DROPS] : 0;
 }
 
 UdpPort::Peer* UdpPort::peer(NodeId id) const {

@@ -56,7 +56,8 @@ class UdpPort : public NetworkPort {
   bool wakes() const override { return true; }
   bool is_restless() const override { return first_ < queued_ || !arrivals_.empty(); }
   std::vector<node::PortView> views() const override {
-    return {{options_.name, true, counters_.received, counters_.sent, counters_.foreign, counters_.dropped}};
+    return {
+        {options_.name, true, counters_.received, counters_.sent, counters_.foreign, counters_.dropped, 0, missed()}};
   }
 
   const Counters& counters() const { return counters_; }
@@ -83,6 +84,7 @@ class UdpPort : public NetworkPort {
   std::expected<void, Error> add_peer(const PeerConfig& config);
   void prepare_socket();
   Peer* peer(NodeId id) const;
+  std::uint64_t missed() const;  // By the kernel's count: what came while the socket's buffer was full.
   std::byte* memory_of(std::size_t queued) { return out_.data() + queued * options_.mtu; }
   std::size_t frames_of_message(std::size_t first) const;
   int send_messages();

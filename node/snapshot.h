@@ -107,6 +107,7 @@ struct PortView {
   bool up = true;                                                  // Its link. A socket's always is.
   std::uint64_t received = 0, sent = 0, foreign = 0, dropped = 0;  // Packets, or a socket's frames.
   std::uint64_t link_losses = 0;
+  std::uint64_t missed = 0;  // Arrived while no room was left: by the device's or the kernel's own count.
   std::uint64_t stalls = 0;  // How often a device took nothing for so long that its queue was reset.
 };
 
@@ -118,7 +119,7 @@ struct Snapshot {
   std::map<std::string, std::uint64_t> verdicts;  // Refused and accepted frames by verdict name.
   std::string security;                           // "sealed" or "plaintext"
   std::vector<PortView> ports;
-  std::uint64_t frames_sealed_once = 0;           // Data frames whose payload had been sealed for another replica.
+  std::uint64_t frames_sealed_once = 0;  // Data frames whose payload had been sealed for another replica.
 };
 
 }  // namespace slipstream::node
