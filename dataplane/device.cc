@@ -32,7 +32,9 @@ constexpr int kFlushTries = 4;
 // thread has to wait for a core.
 constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100),
                    kLinkDownPollPeriod = milliseconds(5);
-constexpr Duration kConnectPeriod = milliseconds(500);  // For a handshake to finish before another attempt.
+// For a handshake to finish before another attempt. The first may meet a server that is just leaving.
+constexpr Duration kConnectPeriodMin = milliseconds(50), kConnectPeriodMax = milliseconds(500);
+constexpr Duration kStartPeriod = milliseconds(500);  // Between attempts to start a device that stalled.
 
 // Asks the kernel about one of its interfaces; false when it does not know it.
 template <class Request>
@@ -212,8 +214,9 @@ bool Device::has_link() const {
 }
 
 void Device::connect(Instant now) {
-  if (now - connected_ < kConnectPeriod || !server_->is_greeted()) return;
+  if (now - connected_ < connect_period_ || !server_->is_greeted()) return;
   connected_ = now;
+  connect_period_ = std::clamp(connect_period_ * 2, kConnectPeriodMin, kConnectPeriodMax);
   if (started_) (void)rte_eth_dev_stop(port_);
   started_ = rte_eth_dev_start(port_) == 0;
 }
@@ -227,7 +230,7 @@ void Device::on_stall() {
   restart_ = std::jthread([this](const std::stop_token& ended) {
     (void)rte_eth_dev_stop(port_);
     while (rte_eth_dev_start(port_) != 0 && !ended.stop_requested())
-      std::this_thread::sleep_for(std::chrono::nanoseconds(kConnectPeriod.ns));
+      std::this_thread::sleep_for(std::chrono::nanoseconds(kStartPeriod.ns));
     is_restarting_.store(false, std::memory_order_release);
   });
 }
@@ -253,6 +256,7 @@ void Device::poll_link(Instant now) {
   is_up_ = has_link();
   if (was_up && !is_up_) ++counters_.link_losses;
   came_up_ |= !was_up && is_up_;
+  if (is_up_) connect_period_ = {};
   if (doorbell_) doorbell_->reconnect();
   if (!is_up_) drop_queue();
   if (!is_up_ && server_) connect(now);

@@ -121,9 +121,10 @@ class Device {
   std::unique_ptr<MemifServerProbe> server_;  // A memif client's.
   std::unique_ptr<Doorbell> doorbell_;        // memif's.
   Instant link_polled_{}, link_looked_at_{};
-  bool heard_ = false;       // Packets came since link_polled_.
-  Instant connected_{};      // When connecting last began.
-  Instant stalled_since_{};  // 0: not stalled.
+  bool heard_ = false;         // Packets came since link_polled_.
+  Instant connected_{};        // When connecting last began,
+  Duration connect_period_{};  // and how long that may take.
+  Instant stalled_since_{};    // 0: not stalled.
   std::array<rte_mbuf*, kQueueMax> queue_{};
   std::size_t queued_ = 0;
   std::array<rte_mbuf*, kBurst> received_{};
