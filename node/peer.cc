@@ -112,10 +112,11 @@ Verdict Peer::on_refuse(const protocol::FrameHeader& from, const protocol::Refus
   const bool other_owner = refused.promised.term == facts_.epoch.term && !refused.promised_identity.value.none() &&
                            refused.promised_identity != facts_.identity;
   if (higher || other_owner) superseding_ = refused;
-  // A greeting that is refused for an epoch of ours that is no older: in this life the replica cannot know it yet.
+  // For an epoch of ours that is no older: in this life the replica cannot know it, nor this one before its greeting.
   const bool used = refused.reason == RefuseReason::kStaleEpoch && refused.promised_identity == facts_.identity &&
                     refused.promised.term == facts_.epoch.term && refused.promised >= facts_.epoch;
-  if (used && state_ != State::kHello) return Verdict::kDuplicate;  // A late answer to a greeting that came twice.
+  if (used && refused.promised == facts_.epoch && state_ != State::kHello)
+    return Verdict::kDuplicate;  // A late answer to a greeting that came twice.
   if (used) used_epoch_ = refused.promised;
   if (refused.reason == RefuseReason::kNoSession) {
     if (state_ == State::kActive || state_ == State::kAdopting || state_ == State::kComparing) begin_handshake(now);

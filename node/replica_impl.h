@@ -67,15 +67,20 @@ struct ReplicaNode::Impl {
   }
 
   // A refusal carries the session and epoch of what it answers, so that its receiver can tell.
-  Verdict refuse(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant now) {
-    if (now < refuse_after) return Verdict::kUnexpected;
+  bool answer_no(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant now) {
+    if (now < refuse_after) return false;
     refuse_after = now + kRefuseInterval;
     const Promise& promise = state().promise;
     const bool greeted = promise.epoch < epoch;  // Obeyed from then on, although not adopted yet.
     refusal = protocol::Refuse{reason, greeted ? epoch : promise.epoch, greeted ? identity : promise.identity,
                                std::move(text)};
     refusal_header = to;
-    if (reason != RefuseReason::kNoSession && phase == Phase::kNone)
+    return true;
+  }
+
+  // People are told of it, too.
+  Verdict refuse(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant now) {
+    if (answer_no(to, reason, std::move(text), now) && reason != RefuseReason::kNoSession && phase == Phase::kNone)
       refused_reason = fmt::format("{}: {}", protocol::to_string(reason), refusal->text);
     return Verdict::kUnexpected;
   }
@@ -212,7 +217,12 @@ struct ReplicaNode::Impl {
              now);
       return Verdict::kStaleEpoch;
     }
-    if (h.epoch < epoch || h.epoch < state().promise.epoch) return Verdict::kStaleEpoch;
+    if (h.epoch < epoch || h.epoch < state().promise.epoch) {
+      // Late, then its sender passes over the answer; or a primary goes on in an epoch although another life of it used
+      // a later one, whose greeting came late (E1).
+      answer_no(h, RefuseReason::kStaleEpoch, fmt::format("{} was greeted in a later epoch", options.name), now);
+      return Verdict::kStaleEpoch;
+    }
     if (phase == Phase::kNone) {
       refuse(h, RefuseReason::kNoSession, "no session: say hello", now);
       return Verdict::kOtherSession;

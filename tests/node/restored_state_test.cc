@@ -123,6 +123,33 @@ TEST(RestoredState, LeavesAnEpochInWhichAReplicaWasOnlyGreeted) {
   expect_well(world);
 }
 
+TEST(RestoredState, LeavesAnEpochBelowThatOfAnotherLifesGreetingThatCameLate) {
+  for (const bool restarted : {false, true}) {
+    World world("ANY 1 (b1)", 1);
+    Watch watch(world);
+    ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+    const State copy = world.primary_state();
+    Network::Wire late;
+    world.network.detain = [&](NodeId, NodeId, const Network::Wire& bytes) {
+      protocol::Frame frame;
+      if (protocol::decode(bytes, frame) == protocol::Verdict::kAccepted && std::get_if<protocol::Hello>(&frame.body))
+        late = bytes;
+      return true;
+    };
+    for (int i = 0; i < 2; ++i) world.lose_connection(), world.connect(), world.run(milliseconds(20));
+    const Epoch used = world.view().epoch;
+    world.network.detain = {};
+    start_from(world, watch, copy);
+    ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+    ASSERT_LT(world.view().epoch, used);
+    if (restarted) world.replica(0).stop(), world.replica(0).start(world.now);
+    world.network.inject(world.members[0].id, late);
+    world.run(milliseconds(20));
+    expect_well(world);
+    EXPECT_GT(world.view().epoch, used);
+  }
+}
+
 TEST(RestoredState, UsesNoEpochBeforeItIsDurable) {
   World world("ANY 1 (b1)", 1);
   Watch watch(world);
