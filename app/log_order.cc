@@ -25,11 +25,26 @@ void for_common_blocks(const node::Evidence& a, const node::Evidence& b, Compare
       compare(LsnRange{Lsn{range.first}, Lsn{range.second}}, it->second == digest);
 }
 
-// Up to where both are known to be equal. What is final in both is: those bytes never change (C3). Where one begins
-// later than the other is final, it is compared from its beginning on, if there is a whole block to compare:
-// histories that parted do not meet again.
+// Whose log it is, in its latest epoch.
+std::optional<Identity> owner(const node::Evidence& evidence) {
+  const auto latest = std::ranges::max_element(evidence.epoch_map, {}, &node::EpochEntry::epoch);
+  return latest == evidence.epoch_map.end() ? std::nullopt : std::optional(latest->identity);
+}
+
+// What is final in a log never changes at its owner (C3). So what another log got of it, or was compared with, when the
+// same owner had the same epoch or a later one, is equal.
+Lsn equal_by_owner(const node::Evidence& a, const node::Evidence& b) {
+  if (a.held_epoch.term != b.held_epoch.term || !owner(a) || owner(a) != owner(b)) return {};
+  const auto& [later, earlier] = a.held_epoch < b.held_epoch ? std::tie(b, a) : std::tie(a, b);
+  const Lsn end = std::min(earlier.final_end, later.durable_end);
+  if (end <= later.log_begin) return {};
+  return label_at(later, Lsn{end.value - 1}) == later.held_epoch ? end : Lsn{};  // No tail of another epoch.
+}
+
+// Up to where both are known to be equal. What is final in both is. Where one begins later than the other is final, it
+// is compared from its beginning on, if there is a whole block to compare: histories that parted do not meet again.
 Lsn equal_end(const node::Evidence& a, const node::Evidence& b) {
-  Lsn end = std::min(a.final_end, b.final_end);
+  Lsn end = std::max(std::min(a.final_end, b.final_end), equal_by_owner(a, b));
   const Lsn both_begin = std::max(a.log_begin, b.log_begin);
   if (both_begin + ByteCount{wal::kBlockBytes} <= std::min(a.durable_end, b.durable_end))
     end = std::max(end, both_begin);

@@ -12,6 +12,7 @@
 
 #include "ack/quorum.h"
 #include "app/log_order.h"
+#include "node/policy_book.h"
 
 namespace slipstream::app {
 namespace {
@@ -46,33 +47,27 @@ std::optional<Error> check_same_history(const node::Evidence& own, const node::E
   return std::nullopt;
 }
 
-std::uint64_t latest_version(const node::Evidence& own, std::span<const node::Evidence> others) {
-  std::uint64_t latest = own.policy.version;
-  for (const node::Evidence& other : others) latest = std::max(latest, other.policy.version);
-  return latest;
-}
-
-// Every content that the latest version has: one, unless copies of the primary's state directory were put back (Q4).
-std::vector<node::PolicyRecord> latest_policies(const node::Evidence& own, std::span<const node::Evidence> others) {
-  const std::uint64_t version = latest_version(own, others);
-  std::vector<node::PolicyRecord> out;
-  const auto take = [&](const node::Evidence& e) {
-    if (e.policy.version == version && std::ranges::find(out, e.policy) == out.end()) out.push_back(e.policy);
-  };
-  take(own);
-  for (const node::Evidence& other : others) take(other);
+// Whoever was told the latest policy holds all that was flushed when its epoch began; so who holds more without having
+// adopted that epoch was told its own policy by another life of the primary, whose state directory was put back from a
+// copy (E1). The version says nothing of which of the two acknowledged commits last.
+std::vector<const node::Evidence*> who_speaks_of_policies(std::span<const node::Evidence* const> members) {
+  std::uint64_t latest = 0;
+  for (const node::Evidence* each : members) latest = std::max(latest, each->policy.version);
+  Lsn held{};
+  for (const node::Evidence* each : members)
+    if (each->policy.version == latest) held = std::max(held, each->durable_end);
+  std::vector<const node::Evidence*> out;
+  for (const node::Evidence* each : members)
+    if (each->policy.version == latest ||
+        (each->held_epoch < node::epoch_of_policy_version(latest) && each->durable_end > held))
+      out.push_back(each);
   return out;
 }
 
-// Of all who know the latest policy; an older version's may have been closed or dropped since.
-node::Marks latest_marks(const node::Evidence& own, std::span<const node::Evidence> others) {
-  const std::uint64_t version = latest_version(own, others);
+node::Marks joined_marks(std::span<const node::Evidence* const> members) {
   node::Marks out;
-  const auto take = [&](const node::Evidence& e) {
-    if (e.policy.version == version) out = node::joined_marks(std::move(out), e.not_held);
-  };
-  take(own);
-  for (const node::Evidence& other : others) take(other);
+  for (const node::Evidence* each : who_speaks_of_policies(members))
+    out = node::joined_marks(std::move(out), each->not_held);
   return out;
 }
 
@@ -107,17 +102,19 @@ struct RollCall {
 };
 
 // A log that the durable member list does not know (a directory made anew) is no recovery member (Q4).
-RollCall call_roll(const node::PolicyRecord& record, const node::Evidence& own, std::span<const node::Evidence> others,
-                   PromotionPlan& plan) {
+RollCall call_roll(const node::PolicyRecord& record, std::span<const node::Evidence* const> all, PromotionPlan& plan) {
   RollCall out;
   for (const node::MemberRecord& member : record.members) {
     out.members.push_back({member.id, member.name});
-    const auto answered = [&](const node::Evidence& e) { return e.id == member.id && e.log_id == member.log_id; };
-    if (answered(own) || std::ranges::any_of(others, answered)) {
+    const auto is_it = [&](const node::Evidence* e) { return e->id == member.id; };
+    const auto it = std::ranges::find_if(all, is_it);
+    if (it != all.end() && (*it)->log_id == member.log_id) {
       out.present.push_back(member.id), out.present_names.push_back(member.name);
       continue;
     }
-    out.missing.push_back(member.name);
+    out.missing.push_back(it == all.end() ? member.name
+                                          : fmt::format("{} with its former directory (log id {})", member.name,
+                                                        to_string(member.log_id.value)));
     if (std::ranges::find(plan.missing, member.name) == plan.missing.end()) plan.missing.push_back(member.name);
     if (std::ranges::find(plan.unfenced, member) == plan.unfenced.end()) plan.unfenced.push_back(member);
   }
@@ -144,10 +141,9 @@ std::string recovery_sets_in_words(const ack::Policy& policy, std::span<const ac
 }
 
 // (P1, P3)
-std::optional<Error> check_recovers(const node::PolicyRecord& record, const node::Evidence& own,
-                                    std::span<const node::Evidence> others, const PromotionOptions& options,
-                                    PromotionPlan& plan) {
-  const RollCall roll = call_roll(record, own, others, plan);
+std::optional<Error> check_recovers(const node::PolicyRecord& record, std::span<const node::Evidence* const> all,
+                                    const PromotionOptions& options, PromotionPlan& plan) {
+  const RollCall roll = call_roll(record, all, plan);
   const auto policy = ack::Policy::parse(record.text, roll.members);
   const bool promises = policy && !policy->empty();
   if (!promises || !ack::is_recovery_set(*policy, roll.present)) {
@@ -161,7 +157,8 @@ std::optional<Error> check_recovers(const node::PolicyRecord& record, const node
                                  "FILE; or --accept-loss, which may lose acknowledged commits",
                                  sets.empty() ? "the cluster" : sets));
     }
-    plan.may_be_missing = fmt::format("{}: commits acknowledged after {} may be missing", why, to_string(plan.end));
+    add_sentence(plan.may_be_missing,
+                 fmt::format("{}: commits acknowledged after {} may be missing", why, to_string(plan.end)));
   }
   if (2 * roll.present.size() <= roll.members.size() && !options.sole_survivor && !options.accept_loss)
     return refused(
@@ -194,6 +191,17 @@ std::optional<Error> check_is_best(const node::Evidence& own, std::span<const no
 }
 
 }  // namespace
+
+std::vector<node::PolicyRecord> binding_policies(std::span<const node::Evidence* const> members) {
+  std::vector<node::PolicyRecord> out;
+  for (const node::Evidence* each : who_speaks_of_policies(members)) {
+    const auto same = [&](const node::PolicyRecord& other) {
+      return other.text == each->policy.text && other.members == each->policy.members;
+    };
+    if (std::ranges::none_of(out, same)) out.push_back(each->policy);
+  }
+  return out;
+}
 
 Json members_json(const std::vector<node::MemberRecord>& members) {
   Json out = Json::array();
@@ -359,14 +367,22 @@ std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, st
     plan.present.push_back(other.name);
   }
 
-  for (const node::PolicyRecord& record : latest_policies(own, others))
-    if (auto problem = check_recovers(record, own, others, options, plan)) return std::unexpected(*problem);
+  std::vector<const node::Evidence*> all{&own};
+  for (const node::Evidence& other : others) all.push_back(&other);
+  const std::vector<node::PolicyRecord> policies = binding_policies(all);
+  for (const node::PolicyRecord& record : policies)
+    if (auto problem = check_recovers(record, all, options, plan)) {
+      if (policies.size() > 1)
+        problem->what += fmt::format(" (members were told {} different policies: by each they must be a recovery set)",
+                                     policies.size());
+      return std::unexpected(*problem);
+    }
   if (auto problem = check_is_best(own, others, options, plan)) return std::unexpected(*problem);
   if (!has_standby(own))
     return std::unexpected(refused(fmt::format("{} has no standby that can start from its log", own.name),
                                    "promote a member that has one: fence all for it (--supersede), and let it adopt "
                                    "this log first (slipstream adopt-log -c FILE --from DIR)"));
-  plan.not_held = node::marks_beyond(latest_marks(own, others), plan.end);
+  plan.not_held = node::marks_beyond(joined_marks(all), plan.end);
   for (const LsnRange& mark : plan.not_held) add_sentence(plan.may_be_missing, meaning(mark, plan.end));
   return plan;
 }

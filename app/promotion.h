@@ -45,6 +45,10 @@ struct PromotionPlan {
   std::string may_be_missing;  // In words, with accept_loss or not_held; else empty.
 };
 
+// The policies by each of which members must be a recovery set (Q4): one, unless copies of the primary's state
+// directory were put back.
+std::vector<node::PolicyRecord> binding_policies(std::span<const node::Evidence* const> members);
+
 // May `own` be promoted, given its own evidence and the others'? Rules P1 to P4 of docs/guarantees.md. Refusals
 // (kRefused) name the member that is better, the evidence that is missing, or the other candidate.
 std::expected<PromotionPlan, Error> plan_promotion(const node::Evidence& own, std::span<const node::Evidence> others,

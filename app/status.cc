@@ -212,7 +212,7 @@ Json ports_json(const std::vector<node::PortView>& ports) {
                    {"sent", port.sent},
                    {"foreign", port.foreign},
                    {"dropped", port.dropped},
-                   {"missed", port.missed},
+                   {"missed", port.missed ? Json(*port.missed) : Json()},
                    {"link_losses", port.link_losses},
                    {"stalls", port.stalls}});
   return out;
@@ -224,7 +224,8 @@ std::string ports_lines(const Json& status) {
     out += fmt::format("port       {} {}   received {}   sent {}   dropped {}", text(port, "name"),
                        port.value("up", false) ? "up" : "down", port.value("received", 0ull), port.value("sent", 0ull),
                        port.value("dropped", 0ull));
-    if (const auto missed = port.value("missed", 0ull)) out += fmt::format("   missed {}", missed);
+    if (const Json missed = port.value("missed", Json()); missed.is_number() && missed != 0)
+      out += fmt::format("   missed {}", missed.get<std::uint64_t>());
     if (const auto losses = port.value("link_losses", 0ull)) out += fmt::format("   link lost {} times", losses);
     if (const auto stalls = port.value("stalls", 0ull)) out += fmt::format("   reset {} times after a stall", stalls);
     out += "\n";

@@ -33,7 +33,7 @@ constexpr int kFlushTries = 4;
 constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100),
                    kLinkDownPollPeriod = milliseconds(5);
 // For a handshake to finish before another attempt. The first may meet a server that is just leaving.
-constexpr Duration kConnectPeriodMin = milliseconds(50), kConnectPeriodMax = milliseconds(500);
+constexpr Duration kConnectPeriodMin = milliseconds(100), kConnectPeriodMax = milliseconds(500);
 constexpr Duration kStartPeriod = milliseconds(500);  // Between attempts to start a device that stalled.
 
 // Asks the kernel about one of its interfaces; false when it does not know it.
@@ -196,9 +196,12 @@ std::expected<void, Error> Device::set_up() {
 
 bool Device::is_usable() const { return started_ && (!is_memif_ || (is_up_ && ControlGate::instance().is_held())); }
 
-std::uint64_t Device::missed() const {
+// Drivers of virtual functions ask their host and wait for its answer; for those of the kernel it is a system call.
+std::optional<std::uint64_t> Device::missed() {
   rte_eth_stats stats{};
-  return is_usable() && rte_eth_stats_get(port_, &stats) == 0 ? stats.imissed + stats.rx_nombuf : 0;
+  if (kernel_interface_ == 0) return std::nullopt;
+  if (is_usable() && rte_eth_stats_get(port_, &stats) == 0) missed_ = stats.imissed + stats.rx_nombuf;
+  return missed_;
 }
 
 bool Device::is_restless() const {

@@ -76,7 +76,8 @@ class Device {
 
   // Looks at the link when that is due, then at most kBurst packets, valid until the next call. `now` is coarse_now().
   std::size_t receive(std::span<std::span<std::byte>> packets, Instant now);
-  std::uint64_t missed() const;  // By the device's own count: what came while its ring was full.
+  // What came while its ring was full, by its own count; only where asking never waits: kernel interfaces' devices.
+  std::optional<std::uint64_t> missed();
   bool came_up() { return std::exchange(came_up_, false); }  // Since the last call.
   bool is_up() const { return is_up_; }
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
@@ -110,6 +111,7 @@ class Device {
   rte_mempool* pool_;
   std::uint16_t port_ = 0;
   bool configured_ = false;
+  std::uint64_t missed_ = 0;
   bool started_ = false;
   bool is_up_ = false;
   bool came_up_ = false;

@@ -99,10 +99,12 @@ std::expected<void, Error> UdpPort::add_peer(const PeerConfig& config) {
   return {};
 }
 
-std::uint64_t UdpPort::missed() const {
+std::optional<std::uint64_t> UdpPort::missed() const {
   std::array<std::uint32_t, SK_MEMINFO_VARS> counts{};
   socklen_t size = sizeof counts;
-  return ::getsockopt(socket_, SOL_SOCKET, SO_MEMINFO, counts.data(), &size) == 0 ? counts[SK_MEMINFO_DROPS] : 0;
+  return ::getsockopt(socket_, SOL_SOCKET, SO_MEMINFO, counts.data(), &size) == 0
+             ? std::optional<std::uint64_t>(counts[SK_MEMINFO_DROPS])
+             : std::nullopt;
 }
 
 UdpPort::Peer* UdpPort::peer(NodeId id) const {

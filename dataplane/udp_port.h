@@ -84,7 +84,7 @@ class UdpPort : public NetworkPort {
   std::expected<void, Error> add_peer(const PeerConfig& config);
   void prepare_socket();
   Peer* peer(NodeId id) const;
-  std::uint64_t missed() const;  // By the kernel's count: what came while the socket's buffer was full.
+  std::optional<std::uint64_t> missed() const;  // By the kernel's count: what came while the socket's buffer was full.
   std::byte* memory_of(std::size_t queued) { return out_.data() + queued * options_.mtu; }
   std::size_t frames_of_message(std::size_t first) const;
   int send_messages();

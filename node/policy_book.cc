@@ -89,6 +89,10 @@ std::uint64_t next_policy_version(std::uint64_t latest, Epoch epoch) {
   return std::max(latest + 1, part(std::max(epoch.term, 1u), 24) << 40 | part(epoch.incarnation, 24) << 16);
 }
 
+Epoch epoch_of_policy_version(std::uint64_t version) {
+  return {static_cast<std::uint32_t>(version >> 40), static_cast<std::uint32_t>(version >> 16 & 0xffffff)};
+}
+
 PolicyBook::PolicyBook(StateKeeper& keeper, std::span<const ack::Member> replicas, const std::string& text)
     : keeper_(keeper),
       first_incarnation_(keeper.state().own_epoch.incarnation + 1),

@@ -13,6 +13,8 @@ namespace slipstream::node {
 // The version that follows `latest` where `epoch` is the present one, or the next to be opened: above every version
 // that was given out in an earlier epoch.
 std::uint64_t next_policy_version(std::uint64_t latest, Epoch epoch);
+// The epoch that a version was given out in, as far as its bits go.
+Epoch epoch_of_policy_version(std::uint64_t version);
 
 // The primary's policy: the one in force, the one to be, under which version replicas are told it, and whose logs are
 // its members (Q4, Q5). Guarantees: (1) A version is durable here before it is told to anyone, and never stands for two

@@ -23,7 +23,7 @@ inline constexpr std::uint32_t kPersistOperation = 1;
 inline constexpr std::uint32_t kHistoryOperation = 2;
 inline constexpr std::uint32_t kDigestOperation = 3;
 inline constexpr std::uint32_t kWriteOperations = 0x100;
-inline constexpr Duration kRefuseInterval = milliseconds(20);
+inline constexpr Duration kRefuseInterval = milliseconds(20), kAnswerStaleInterval = seconds(1);
 inline constexpr Duration kRepeatAck = milliseconds(3);
 inline constexpr Duration kHoldAckMax =
     microseconds(500);  // Of a disk whose cache survives a power cut, or an NVMe drive.
@@ -67,9 +67,10 @@ struct ReplicaNode::Impl {
   }
 
   // A refusal carries the session and epoch of what it answers, so that its receiver can tell.
-  bool answer_no(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant now) {
-    if (now < refuse_after) return false;
-    refuse_after = now + kRefuseInterval;
+  bool answer_no(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant& not_before,
+                 Duration interval, Instant now) {
+    if (now < not_before) return false;
+    not_before = now + interval;
     const Promise& promise = state().promise;
     const bool greeted = promise.epoch < epoch;  // Obeyed from then on, although not adopted yet.
     refusal = protocol::Refuse{reason, greeted ? epoch : promise.epoch, greeted ? identity : promise.identity,
@@ -80,7 +81,8 @@ struct ReplicaNode::Impl {
 
   // People are told of it, too.
   Verdict refuse(const protocol::FrameHeader& to, RefuseReason reason, std::string text, Instant now) {
-    if (answer_no(to, reason, std::move(text), now) && reason != RefuseReason::kNoSession && phase == Phase::kNone)
+    if (answer_no(to, reason, std::move(text), refuse_after, kRefuseInterval, now) &&
+        reason != RefuseReason::kNoSession && phase == Phase::kNone)
       refused_reason = fmt::format("{}: {}", protocol::to_string(reason), refusal->text);
     return Verdict::kUnexpected;
   }
@@ -219,8 +221,11 @@ struct ReplicaNode::Impl {
     }
     if (h.epoch < epoch || h.epoch < state().promise.epoch) {
       // Late, then its sender passes over the answer; or a primary goes on in an epoch although another life of it used
-      // a later one, whose greeting came late (E1).
-      answer_no(h, RefuseReason::kStaleEpoch, fmt::format("{} was greeted in a later epoch", options.name), now);
+      // a later one, whose greeting came late (E1). Seldom: late frames keep no other answer back, and two lives that
+      // are there at once, by mistake, do not chase each other without a pause.
+      if (!refusal)
+        answer_no(h, RefuseReason::kStaleEpoch, fmt::format("{} was greeted in a later epoch", options.name),
+                  answer_stale_after, kAnswerStaleInterval, now);
       return Verdict::kStaleEpoch;
     }
     if (phase == Phase::kNone) {
@@ -384,7 +389,7 @@ struct ReplicaNode::Impl {
   std::optional<protocol::PathReply> path_reply;
   std::optional<protocol::Refuse> refusal;
   protocol::FrameHeader refusal_header;
-  Instant refuse_after{};
+  Instant refuse_after{}, answer_stale_after{};
   std::string refused_reason;
 
   Lsn confirmed_told{}, primary_flushed{}, final_end{};

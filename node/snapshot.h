@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -107,8 +108,8 @@ struct PortView {
   bool up = true;                                                  // Its link. A socket's always is.
   std::uint64_t received = 0, sent = 0, foreign = 0, dropped = 0;  // Packets, or a socket's frames.
   std::uint64_t link_losses = 0;
-  std::uint64_t missed = 0;  // Arrived while no room was left: by the device's or the kernel's own count.
-  std::uint64_t stalls = 0;  // How often a device took nothing for so long that its queue was reset.
+  std::optional<std::uint64_t> missed;  // Arrived while no room was left: by the device's or the kernel's own count.
+  std::uint64_t stalls = 0;             // How often a device took nothing for so long that its queue was reset.
 };
 
 struct Snapshot {

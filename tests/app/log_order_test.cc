@@ -178,14 +178,24 @@ TEST(LogOrder, DoesNotCompareFromWhereTheLaterLogBeginsWithLessThanABlock) {
   EXPECT_TRUE(says(outcome(a, {b}), "no digests say whether they are equal to there")) << outcome(a, {b});
 }
 
-// Nothing that both hold could be compared.
-TEST(LogOrder, RefusesTheLongerOfAnEarlierEpochThatBeginsBehindTheOthersEnd) {
-  Member a = member("a", {4 * kBlock}, 2), b = member("b", {2 * kBlock}, 3);
-  b.evidence.final_end = Lsn{kBlock};
+// Nothing that both hold can be compared. What is final at a's owner, b can only hold equally: it got it later.
+TEST(LogOrder, GoesByWhatIsFinalAtTheirOwnerWhereTheLongerBeginsBehindTheOthersEnd) {
   for (const Lsn begin : {Lsn{2 * kBlock}, Lsn{3 * kBlock}}) {
+    Member a = member("a", {4 * kBlock}, 2), b = member("b", {2 * kBlock}, 3);
+    b.evidence.final_end = Lsn{kBlock};
     a.evidence.log_begin = a.evidence.final_end = begin;
     std::erase_if(a.evidence.blocks, [&](const auto& block) { return block.range.begin < begin; });
-    EXPECT_TRUE(says(outcome(a, {b}), "no digests say whether they are equal to there")) << outcome(a, {b});
+    EXPECT_EQ(outcome(a, {b}), "promoted");
+    EXPECT_TRUE(says(outcome(b, {a}), "a holds the better log")) << outcome(b, {a});
+    Member of_another = b;
+    of_another.evidence.held_epoch = {2, 1};
+    of_another.evidence.epoch_map.push_back({{2, 1}, Lsn{kBlock}, TimelineId{1}, Identity{{6, 6}}});
+    EXPECT_TRUE(says(outcome(a, {of_another}), "no digests say whether they are equal to there"));
+    Member tail = member("b", {2 * kBlock}, 4);  // Beyond kBlock of an epoch before.
+    tail.evidence.final_end = tail.evidence.counted_end = Lsn{kBlock};
+    tail.evidence.epoch_map.back().begin = Lsn{5 * kBlock};
+    EXPECT_EQ(label_at(tail.evidence, Lsn{2 * kBlock - 1}), (Epoch{1, 3}));
+    EXPECT_TRUE(says(outcome(a, {tail}), "no digests say whether they are equal to there")) << outcome(a, {tail});
   }
 }
 

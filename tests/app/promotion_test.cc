@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "node/policy_book.h"
+
 namespace slipstream::app {
 namespace {
 
@@ -54,10 +56,39 @@ TEST(Promotion, NeedsARecoverySetOfEachContentOfTheLatestVersion) {
   EXPECT_EQ(plan->missing, std::vector<std::string>{"a"});
   EXPECT_EQ(plan->unfenced, (std::vector<node::MemberRecord>{{"a", NodeId{2}, LogId{{9, 9}}}}));
   b.policy.text = "ANY 1 (a, b)";
-  EXPECT_NE(refusal(a, {b}, survivor).find("no recovery set: of the policy's members only b is here, and a could"),
-            std::string::npos)
-      << refusal(a, {b}, survivor);
+  const std::string why = refusal(a, {b}, survivor);
+  EXPECT_NE(why.find("only b is here, and a with its former directory (log id"), std::string::npos) << why;
+  EXPECT_NE(why.find("members were told 2 different policies"), std::string::npos) << why;
+  const auto lossy = plan_promotion(a, std::vector{b}, {.sole_survivor = true, .accept_loss = true});
+  ASSERT_TRUE(lossy) << lossy.error().message();
+  EXPECT_NE(lossy->may_be_missing.find("former directory"), std::string::npos) << lossy->may_be_missing;
   b.policy.version = 2, b.policy.members = a.policy.members;
+  EXPECT_EQ(refusal(a, {b}), "promoted");
+}
+
+// b holds more than all who know the version: in the epoch that this was given out in it would be one of them.
+TEST(Promotion, AsksAnEarlierVersionTooWhoseHolderCannotBeOfTheSameLife) {
+  auto a = member("a", 2, 90, "ANY 1 (a, b)"), b = member("b", 3, 100, "ANY 1 (c)");
+  b.policy.members = {{"c", NodeId{4}, LogId{{1, 4}}}};
+  a.policy.version = node::next_policy_version(0, {1, 7});
+  b.policy.version = node::next_policy_version(0, {1, 6});
+  b.not_held = {{Lsn{0x80}, node::kOpenEnd}};
+  a.held_epoch = {1, 7};
+  b.held_epoch = {1, 6};
+  a.final_end = b.final_end = Lsn{90};
+  a.promise.candidate = b.promise.candidate = "b";
+  EXPECT_NE(refusal(b, {a}).find("no recovery set"), std::string::npos) << refusal(b, {a});
+  b.policy.text = a.policy.text, b.policy.members = a.policy.members;
+  const auto marked = plan_promotion(b, std::vector{a}, {});
+  ASSERT_TRUE(marked) << marked.error().message();
+  EXPECT_EQ(marked->not_held.size(), 1u);
+  // Of the same life it holds no more, or is of the same epoch and was not told yet.
+  b.policy.text = "ANY 1 (c)", b.policy.members = {{"c", NodeId{4}, LogId{{1, 4}}}};
+  b.held_epoch = {1, 7};
+  EXPECT_EQ(refusal(b, {a}), "promoted");
+  b.held_epoch = {1, 6};
+  a.durable_end = a.counted_end = Lsn{100};
+  a.promise.candidate = b.promise.candidate = "a";
   EXPECT_EQ(refusal(a, {b}), "promoted");
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "ack/quorum.h"
+#include "app/promotion.h"
 
 namespace slipstream::sim {
 namespace {
@@ -89,10 +90,17 @@ void Checkers::on_state(std::size_t i) {
   }
   s.state = std::move(*state);
   if (std::ranges::any_of(shadows_, [](const Shadow& each) { return !each.state; })) return;
+  policies_differ_ = std::ranges::any_of(shadows_, [&](const Shadow& each) {
+    return each.state->policy.text != s.state->policy.text || each.state->policy.members != s.state->policy.members;
+  });
+  find_promotable();
+  changed_ = true;
+}
+
+void Checkers::find_promotable() {
   promotable_ = 0;
   for (std::uint32_t set = 1; set < 1u << shadows_.size(); ++set)
     if (is_promotable(set)) promotable_ |= 1u << set;
-  changed_ = true;
 }
 
 void Checkers::on_submit(std::size_t i, LsnRange range) {
@@ -392,16 +400,18 @@ void Checkers::on_commit(Lsn end, ack::Level level) {
   changed_ = true;
 }
 
-// As plan_promotion() says without further questions (P1, Q4): by every content of the latest version.
+// As plan_promotion() says without further questions (P1, Q4).
 bool Checkers::is_promotable(std::uint32_t set) const {
-  std::uint64_t latest = 0;
-  for (std::size_t i = 0; i < shadows_.size(); ++i)
-    if ((set >> i & 1) != 0) latest = std::max(latest, shadows_[i].state->policy.version);
+  std::vector<node::Evidence> members(shadows_.size());
+  std::vector<const node::Evidence*> in_set;
   for (std::size_t i = 0; i < shadows_.size(); ++i) {
-    const node::PolicyRecord& record = shadows_[i].state->policy;
-    if ((set >> i & 1) != 0 && record.version == latest && !recovers(record, set)) return false;
+    members[i].policy = shadows_[i].state->policy;
+    members[i].held_epoch = shadows_[i].state->held_epoch;
+    members[i].durable_end = shadows_[i].survives;
+    if ((set >> i & 1) != 0) in_set.push_back(&members[i]);
   }
-  return true;
+  return std::ranges::all_of(app::binding_policies(in_set),
+                             [&](const node::PolicyRecord& record) { return recovers(record, set); });
 }
 
 bool Checkers::recovers(const node::PolicyRecord& record, std::uint32_t set) const {
@@ -433,6 +443,7 @@ void Checkers::look() {
   common_.counts.note(Check::kCommitsSurvive);
   if (!changed_) return;  // Nothing that it depends on.
   changed_ = false;
+  if (policies_differ_) find_promotable();  // Then also by what each holds.
   if (least_held(false) < claimed_durable_)
     common_.trace.fail("commits to {} may be acknowledged; the primary lost now, a recovery set brings back only {}",
                        to_string(claimed_durable_), to_string(least_held(false)));

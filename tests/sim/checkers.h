@@ -86,6 +86,7 @@ class Checkers {
   bool equal_in_ring(std::size_t i, LsnRange range) const;
   wal::Recovered recover(std::size_t i, std::span<const std::byte> image) const;
   bool held(ack::Level level, Lsn end) const;
+  void find_promotable();
   bool is_promotable(std::uint32_t set) const;
   bool recovers(const node::PolicyRecord& record, std::uint32_t set) const;
   Lsn least_held(bool received) const;  // By the worst of the sets that may be promoted from.
@@ -102,6 +103,7 @@ class Checkers {
   node::Report last_report_;
   Lsn claimed_durable_{}, claimed_received_{};
   std::uint32_t promotable_ = 0;
+  bool policies_differ_ = false;
   bool changed_ = true;
   bool promoted_ = false;
 };
