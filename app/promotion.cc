@@ -106,15 +106,16 @@ RollCall call_roll(const node::PolicyRecord& record, std::span<const node::Evide
   RollCall out;
   for (const node::MemberRecord& member : record.members) {
     out.members.push_back({member.id, member.name});
-    const auto is_it = [&](const node::Evidence* e) { return e->id == member.id; };
-    const auto it = std::ranges::find_if(all, is_it);
-    if (it != all.end() && (*it)->log_id == member.log_id) {
+    const auto answered = [&](const node::Evidence* e) { return e->id == member.id && e->log_id == member.log_id; };
+    const auto is_here = [&](const node::Evidence* e) { return e->id == member.id; };
+    if (std::ranges::any_of(all, answered)) {
       out.present.push_back(member.id), out.present_names.push_back(member.name);
       continue;
     }
-    out.missing.push_back(it == all.end() ? member.name
-                                          : fmt::format("{} with its former directory (log id {})", member.name,
-                                                        to_string(member.log_id.value)));
+    out.missing.push_back(
+        std::ranges::none_of(all, is_here)
+            ? member.name
+            : fmt::format("{} with another directory (log id {})", member.name, to_string(member.log_id.value)));
     if (std::ranges::find(plan.missing, member.name) == plan.missing.end()) plan.missing.push_back(member.name);
     if (std::ranges::find(plan.unfenced, member) == plan.unfenced.end()) plan.unfenced.push_back(member);
   }
