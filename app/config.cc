@@ -137,6 +137,12 @@ void read_port(TomlReader& reader, PortConfig& out) {
   reader.text("interface", out.interface);
   reader.flag("kernel_udp", out.kernel_udp);
   read_number(reader, "mtu", 576, 9600, out.mtu);
+  std::string offloads = "auto";
+  reader.choice("offloads", {"auto", "none"}, offloads);
+  out.use_offloads = offloads == "auto";
+  if (out.kernel_udp && !out.use_offloads)
+    reader.fail("offloads", fmt::format("port \"{}\" is the kernel's UDP, which has no device of its own", out.name),
+                "use ethtool -K on the interface");
   read_network(reader, out);
   reader.table("faults", [&](TomlReader& sub) { read_faults(sub, out.faults.emplace()); });
   const int ways = !out.vdev.empty() + !out.pci.empty() + !out.mac.empty() + !out.interface.empty() + out.kernel_udp;

@@ -37,6 +37,7 @@ struct PortConfig {  // [[port]]: one DPDK device, named by exactly one of vdev,
   std::string address;  // Local IPv4, perhaps with a prefix length: "10.0.0.1/24".
   std::string gateway;  // To peers outside that prefix; only with a length. Not on kernel UDP, nor is vlan.
   std::uint16_t vlan = 0;
+  bool use_offloads = true;  // offloads = "auto"; "none": software does all, whatever the device offers.
   std::optional<FaultConfig> faults;
 
   std::string bare_address() const { return address.substr(0, address.find('/')); }

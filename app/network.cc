@@ -32,6 +32,7 @@ std::expected<std::vector<dataplane::DeviceConfig>, Error> find_devices(const Co
     dataplane::DeviceConfig device;
     device.name = port.name, device.mtu = port.mtu, device.address = port.address, device.gateway = port.gateway;
     device.vlan = port.vlan, device.udp_port = config.self().udp_port, device.may_sleep = config.runtime.idle != "spin";
+    device.use_offloads = port.use_offloads;
     device.warn = [](const std::string& what) { spdlog::warn("{}", what); };
     const auto packet_bytes = static_cast<std::uint32_t>(dataplane::Device::packet_bytes_max(device));
     const auto found = dataplane::find_device({port.name, port.vdev, port.pci, port.mac, port.interface, packet_bytes},

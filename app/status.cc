@@ -214,7 +214,9 @@ Json ports_json(const std::vector<node::PortView>& ports) {
                    {"dropped", port.dropped},
                    {"missed", port.missed ? Json(*port.missed) : Json()},
                    {"link_losses", port.link_losses},
-                   {"stalls", port.stalls}});
+                   {"stalls", port.stalls},
+                   {"offloads", port.offloads},
+                   {"chained", port.chained}});
   return out;
 }
 
@@ -226,6 +228,8 @@ std::string ports_lines(const Json& status) {
                        port.value("dropped", 0ull));
     if (const Json missed = port.value("missed", Json()); missed.is_number() && missed != 0)
       out += fmt::format("   missed {}", missed.get<std::uint64_t>());
+    if (const auto offloads = port.value("offloads", std::vector<std::string>()); !offloads.empty())
+      out += fmt::format("   offloads {}", fmt::join(offloads, ", "));
     if (const auto losses = port.value("link_losses", 0ull)) out += fmt::format("   link lost {} times", losses);
     if (const auto stalls = port.value("stalls", 0ull)) out += fmt::format("   reset {} times after a stall", stalls);
     out += "\n";

@@ -20,6 +20,7 @@
 #include "dataplane/coarse_clock.h"
 #include "dataplane/control_gate.h"
 #include "dataplane/dpdk_log.h"
+#include "dataplane/ipv4.h"
 
 namespace slipstream::dataplane {
 namespace {
@@ -28,6 +29,7 @@ namespace {
 // af_xdp dropped 10 to 30 % of a flood on two busy cores; more than 2048 it does not keep.)
 constexpr std::uint16_t kReceiveDescriptors = 2048, kSendDescriptors = 1024;
 constexpr int kFlushTries = 4;
+constexpr std::uint32_t kTapMtuMax = 1500;  // Of its interface, as it makes it (DPDK 22.11).
 // A link whose packets come is up; looking costs memif's data thread a moment, and milliseconds where the interrupt
 // thread has to wait for a core.
 constexpr Duration kLinkHeardPollPeriod = seconds(1), kLinkPollPeriod = milliseconds(100),
@@ -95,7 +97,7 @@ Device::~Device() {
   free_received();
   drop_queue();
   if (!configured_) return;
-  if (started_) (void)rte_eth_dev_stop(port_);
+  if (started_) stop();
   (void)rte_eth_dev_close(port_);
 }
 
@@ -120,6 +122,11 @@ std::expected<void, Error> Device::fit_mtu() {
   rte_eth_dev_info info{};
   if (rte_eth_dev_info_get(port_, &info) != 0) return {};
   kernel_interface_ = info.if_index;
+  const rte_devargs* arguments = info.device ? rte_dev_devargs(info.device) : nullptr;
+  const Vdev vdev(config_.device + "," + (arguments && arguments->args ? arguments->args : ""));
+  if (vdev.driver() == "net_tap" && config_.mtu > kTapMtuMax)
+    return std::unexpected(error("DPDK's tap carries no packets of mtu = " + std::to_string(config_.mtu),
+                                 "set mtu = " + std::to_string(kTapMtuMax) + " or less"));
   ifreq answer{};
   if (kernel_interface_ != 0 && ask_kernel(kernel_interface_, SIOCGIFMTU, answer) &&
       answer.ifr_mtu < static_cast<int>(config_.mtu))
@@ -128,8 +135,6 @@ std::expected<void, Error> Device::fit_mtu() {
                                      std::to_string(config_.mtu),
                                  "ip link set " + std::string(answer.ifr_name) + " mtu " + std::to_string(config_.mtu) +
                                      ", or set the port's mtu to the interface's"));
-  const rte_devargs* arguments = info.device ? rte_dev_devargs(info.device) : nullptr;
-  const Vdev vdev(config_.device + "," + (arguments && arguments->args ? arguments->args : ""));
   if (vdev.driver() == "net_af_packet") {
     const auto frame_bytes = std::strtoul(vdev.option("framesz").value_or("2048").c_str(), nullptr, 10);
     if (frame_bytes < packet_bytes_max(config_) + kAfPacketHeadBytes)
@@ -155,6 +160,28 @@ std::expected<void, Error> Device::fit_mtu() {
 }
 
 std::expected<void, Error> Device::set_up() {
+  rte_eth_dev_info info{};
+  if (config_.use_offloads && rte_eth_dev_info_get(port_, &info) == 0) offloads_ = offered(info);
+  const auto prefix = parse_ipv4_prefix(config_.address);
+  const bool may_steer = config_.use_offloads && !is_memif_ && prefix && Steering::is_known(port_);
+  if (auto configured = configure(); !configured || !may_steer) return configured;
+  self_ = {mac_, prefix->address, config_.udp_port, config_.vlan};
+  return steer();
+}
+
+// Not every device comes back from isolation, so one enters it that has shown to take the rules.
+std::expected<void, Error> Device::steer() {
+  if (!steering_.install(port_, self_)) return {};
+  stop();
+  started_ = false;
+  offloads_.steers = steering_.isolate(port_);
+  if (auto configured = configure(); !configured || !offloads_.steers) return configured;
+  if (steering_.install(port_, self_)) return {};
+  return std::unexpected(error("refuses flow rules that it took before", "set offloads = \"none\" for this port"));
+}
+
+// And starts it, but for a memif client, whose server has to greet it first.
+std::expected<void, Error> Device::configure() {
   const auto fail = [&](const std::string& what, int code) {
     const std::string complaint = dpdk_complaint();
     return std::unexpected(error(what + ": " + (complaint.empty() ? rte_strerror(-code) : complaint),
@@ -164,8 +191,10 @@ std::expected<void, Error> Device::set_up() {
   rte_eth_dev_info info{};
   const bool described = rte_eth_dev_info_get(port_, &info) == 0;
   rte_eth_conf conf{};
+  conf.txmode.offloads = tx_offloads(offloads_), conf.rxmode.offloads = rx_offloads(offloads_);
   // Virtual functions let no VLAN in that was not asked for.
-  const bool filters = config_.vlan && described && (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER);
+  const bool filters =
+      config_.vlan && !offloads_.steers && described && (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER);
   if (filters) conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
   if (const int code = rte_eth_dev_configure(port_, 1, 1, &conf); code != 0) return fail("cannot be configured", code);
   configured_ = true;
@@ -188,10 +217,17 @@ std::expected<void, Error> Device::set_up() {
       return fail("cannot be in vlan = " + std::to_string(config_.vlan), code);
   (void)rte_eth_promiscuous_enable(port_);  // Not every device can; then its own address must do.
   if (is_memif_ && !ControlGate::instance().begin()) return fail("has no memory for a timer", -ENOMEM);
-  if (server_) return {};  // Started once its server greets it.
+  if (server_) return {};
   if (const int code = rte_eth_dev_start(port_); code != 0) return fail("does not start", code);
   started_ = true;
   return {};
+}
+
+bool Device::start() { return rte_eth_dev_start(port_) == 0 && (!offloads_.steers || steering_.install(port_, self_)); }
+
+void Device::stop() {
+  steering_.remove(port_);
+  (void)rte_eth_dev_stop(port_);
 }
 
 bool Device::is_usable() const { return started_ && (!is_memif_ || (is_up_ && ControlGate::instance().is_held())); }
@@ -220,8 +256,8 @@ void Device::connect(Instant now) {
   if (now - connected_ < connect_period_ || !server_->is_greeted()) return;
   connected_ = now;
   connect_period_ = std::clamp(connect_period_ * 2, kConnectPeriodMin, kConnectPeriodMax);
-  if (started_) (void)rte_eth_dev_stop(port_);
-  started_ = rte_eth_dev_start(port_) == 0;
+  if (started_) stop();
+  started_ = start();
 }
 
 void Device::on_stall() {
@@ -231,9 +267,8 @@ void Device::on_stall() {
   is_up_ = started_ = false;
   is_restarting_ = true;
   restart_ = std::jthread([this](const std::stop_token& ended) {
-    (void)rte_eth_dev_stop(port_);
-    while (rte_eth_dev_start(port_) != 0 && !ended.stop_requested())
-      std::this_thread::sleep_for(std::chrono::nanoseconds(kStartPeriod.ns));
+    stop();
+    while (!start() && !ended.stop_requested()) std::this_thread::sleep_for(std::chrono::nanoseconds(kStartPeriod.ns));
     is_restarting_.store(false, std::memory_order_release);
   });
 }
@@ -271,7 +306,7 @@ void Device::free_received() {
   received_count_ = 0;
 }
 
-std::size_t Device::receive(std::span<std::span<std::byte>> packets, Instant now) {
+std::size_t Device::receive(std::span<ReceivedPacket> packets, Instant now) {
   free_received();
   poll_link(now);
   const auto room = static_cast<std::uint16_t>(std::min<std::size_t>(kBurst, packets.size()));
@@ -279,28 +314,68 @@ std::size_t Device::receive(std::span<std::span<std::byte>> packets, Instant now
   received_count_ = rte_eth_rx_burst(port_, 0, received_.data(), room);
   heard_ = heard_ || received_count_ > 0;
   for (std::uint16_t i = 0; i < received_count_; ++i) {
-    rte_mbuf* packet = received_[i];
-    const bool whole = packet->nb_segs == 1;  // A chained one is longer than any of ours.
-    packets[i] = {rte_pktmbuf_mtod(packet, std::byte*), whole ? rte_pktmbuf_data_len(packet) : std::size_t{0}};
+    rte_mbuf* const packet = received_[i];
+    const auto checksum = packet->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+    // One in several buffers is no longer than ours where it was sent that way, and fits the first.
+    const bool sound = checksum != RTE_MBUF_F_RX_IP_CKSUM_BAD && rte_pktmbuf_linearize(packet) == 0;
+    packets[i] = {{rte_pktmbuf_mtod(packet, std::byte*), sound ? rte_pktmbuf_data_len(packet) : std::size_t{0}},
+                  checksum == RTE_MBUF_F_RX_IP_CKSUM_GOOD};
   }
   return received_count_;
 }
 
-std::span<std::byte> Device::append(std::size_t bytes) {
-  const bool fits = room() > 0 && bytes <= ip_bytes_max_ + ethernet_bytes(config_.vlan);
-  rte_mbuf* packet = fits ? rte_pktmbuf_alloc(pool_) : nullptr;
+// Null, and counted: there is no room for a packet of so many bytes, or no buffer.
+rte_mbuf* Device::append_packet(std::size_t bytes, std::size_t bytes_after) {
+  const bool fits = room() > 0 && bytes + bytes_after <= ip_bytes_max_ + ethernet_bytes(config_.vlan);
+  rte_mbuf* const packet = fits ? rte_pktmbuf_alloc(pool_) : nullptr;
   if (!packet) {
     ++counters_.dropped;
-    return {};
+    return nullptr;
   }
-  auto* const at = reinterpret_cast<std::byte*>(rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes)));
-  CHECK(at != nullptr);  // The pool's buffers are as large as the largest packet.
-  queue_[queued_++] = packet;
-  return {at, bytes};
+  CHECK(rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes)) != nullptr);  // Buffers are as large as packets.
+  return queue_[queued_++] = packet;
+}
+
+std::span<std::byte> Device::append(std::size_t bytes) {
+  rte_mbuf* const packet = append_packet(bytes, 0);
+  return packet ? std::span(rte_pktmbuf_mtod(packet, std::byte*), bytes) : std::span<std::byte>{};
+}
+
+std::span<std::byte> Device::append_datagram(std::size_t bytes, rte_mbuf* tail) {
+  CHECK(!tail || offloads_.chained);
+  rte_mbuf* const packet = append_packet(bytes, tail ? rte_pktmbuf_data_len(tail) : 0);
+  if (!packet) return {};
+  if (offloads_.writes_ip_checksum) {
+    packet->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
+    packet->tx_offload = rte_mbuf_tx_offload(ethernet_bytes(config_.vlan), kIpBytes, 0, 0, 0, 0, 0);
+  }
+  if (tail) {
+    rte_pktmbuf_refcnt_update(tail, 1);
+    CHECK(rte_pktmbuf_chain(packet, tail) == 0);  // Two buffers are few.
+  }
+  return {rte_pktmbuf_mtod(packet, std::byte*), bytes};
+}
+
+void Device::drop(std::size_t at) {
+  rte_pktmbuf_free(queue_[at]);
+  std::shift_left(queue_.begin() + static_cast<std::ptrdiff_t>(at),
+                  queue_.begin() + static_cast<std::ptrdiff_t>(queued_), 1);
+  --queued_, ++counters_.dropped;
+}
+
+// Drivers want to see what they are to complete; one that they refuse would stop all behind it.
+void Device::prepare() {
+  if (tx_offloads(offloads_) == 0) prepared_ = queued_;
+  while (prepared_ < queued_) {
+    prepared_ +=
+        rte_eth_tx_prepare(port_, 0, queue_.data() + prepared_, static_cast<std::uint16_t>(queued_ - prepared_));
+    if (prepared_ < queued_) drop(prepared_);
+  }
 }
 
 void Device::flush() {
   if (queued_ == 0 || !is_usable()) return;
+  prepare();
   std::size_t done = 0;
   for (int tries = 0; tries < kFlushTries && done < queued_; ++tries)
     done += rte_eth_tx_burst(port_, 0, queue_.data() + done, static_cast<std::uint16_t>(queued_ - done));
@@ -308,7 +383,7 @@ void Device::flush() {
   if (done > 0 && doorbell_) doorbell_->ring();
   std::shift_left(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(queued_),
                   static_cast<std::ptrdiff_t>(done));
-  queued_ -= done;
+  queued_ -= done, prepared_ -= done;
   if (queued_ == 0 || done > 0) {
     stalled_since_ = {};
     return;
@@ -323,7 +398,7 @@ void Device::flush() {
 void Device::drop_queue() {
   counters_.dropped += queued_;
   rte_pktmbuf_free_bulk(queue_.data(), static_cast<unsigned>(queued_));
-  queued_ = 0;
+  queued_ = prepared_ = 0;
   stalled_since_ = {};
 }
 

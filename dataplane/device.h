@@ -16,7 +16,9 @@
 #include "base/time.h"
 #include "dataplane/doorbell.h"
 #include "dataplane/memif.h"
+#include "dataplane/offloads.h"
 #include "dataplane/packet.h"
+#include "dataplane/steering.h"
 
 struct rte_mbuf;
 struct rte_mempool;
@@ -33,6 +35,9 @@ struct DeviceConfig {
   std::string gateway;     // Takes what is for peers outside the prefix. May be empty when there are none.
   std::uint16_t vlan = 0;  // 0: none.
   std::uint16_t udp_port = 7650;
+  bool use_offloads = true;  // Those that the device offers; else software does it all.
+  // Shared payloads below are copied sooner than a second buffer is handed through a driver (bench/port_bench.cc).
+  std::size_t chained_min = 2048;
   std::function<void(const std::string&)> warn;  // Told what an operator should know. May be empty.
   bool may_sleep = true;  // The thread sleeps when nothing happens: peers on this machine are asked to wake it.
 };
@@ -40,8 +45,14 @@ struct DeviceConfig {
 struct DeviceCounters {
   std::uint64_t received = 0, sent = 0, foreign = 0 /* not for us, or malformed */,
                 dropped = 0 /* link down, stalled, no memory, or beyond room() */;
+  std::uint64_t chained = 0;  // Given to it in two buffers.
   std::uint64_t link_losses = 0;
   std::uint64_t stalls = 0;  // How often it took nothing for kStalled.
+};
+
+struct ReceivedPacket {
+  std::span<std::byte> bytes;        // Empty: damaged, by the device's own check, or longer than any of ours.
+  bool ip_checksum_is_good = false;  // The device looked at it.
 };
 
 // One DPDK device with a queue each way. Packets are whole: from the Ethernet header on.
@@ -71,18 +82,22 @@ class Device {
   const DeviceConfig& config() const { return config_; }
   const MacAddress& mac() const { return mac_; }
   std::size_t ip_bytes_max() const { return ip_bytes_max_; }  // config().mtu, or what fits one memif buffer.
+  const Offloads& offloads() const { return offloads_; }
   DeviceCounters& counters() { return counters_; }
   const DeviceCounters& counters() const { return counters_; }
 
   // Looks at the link when that is due, then at most kBurst packets, valid until the next call. `now` is coarse_now().
-  std::size_t receive(std::span<std::span<std::byte>> packets, Instant now);
+  std::size_t receive(std::span<ReceivedPacket> packets, Instant now);
   // What came while its ring was full, by its own count; only where asking never waits: kernel interfaces' devices.
   std::optional<std::uint64_t> missed();
   bool came_up() { return std::exchange(came_up_, false); }  // Since the last call.
   bool is_up() const { return is_up_; }
   std::size_t room() const { return is_up_ ? kQueueMax - queued_ : 0; }
-  std::span<std::byte> append(
-      std::size_t bytes);  // A packet to be filled before the next flush(); empty (and counted): dropped.
+  // A packet to be filled before the next flush(); empty (and counted): dropped.
+  std::span<std::byte> append(std::size_t bytes);
+  // The same for the headers of a datagram and what follows them: IPv4's checksum is the device's where it writes it.
+  // With a `tail`, which is shared and not to change any more, the packet goes on there; where offloads().chained.
+  std::span<std::byte> append_datagram(std::size_t bytes, rte_mbuf* tail = nullptr);
   bool is_burst_full() const { return queued_ >= kBurst; }
   void flush();
 
@@ -97,6 +112,13 @@ class Device {
   std::expected<void, Error> find();
   std::expected<void, Error> fit_mtu();
   std::expected<void, Error> set_up();
+  std::expected<void, Error> configure();
+  std::expected<void, Error> steer();
+  bool start();
+  void stop();
+  rte_mbuf* append_packet(std::size_t bytes, std::size_t bytes_after);
+  void prepare();
+  void drop(std::size_t at);
   Error error(std::string what, std::string remedy) const;
   bool is_usable() const;  // The rings may be touched now.
   void poll_link(Instant now);
@@ -120,6 +142,9 @@ class Device {
   unsigned kernel_interface_ = 0;  // Of af_packet and the like: DPDK does not watch its link.
   std::size_t ip_bytes_max_ = 0;
   MacAddress mac_{};
+  Offloads offloads_;
+  Steering steering_;
+  Endpoint self_;
   std::unique_ptr<MemifServerProbe> server_;  // A memif client's.
   std::unique_ptr<Doorbell> doorbell_;        // memif's.
   Instant link_polled_{}, link_looked_at_{};
@@ -128,7 +153,7 @@ class Device {
   Duration connect_period_{};  // and how long that may take.
   Instant stalled_since_{};    // 0: not stalled.
   std::array<rte_mbuf*, kQueueMax> queue_{};
-  std::size_t queued_ = 0;
+  std::size_t queued_ = 0, prepared_ = 0;  // The driver has looked at the first prepared_ of them.
   std::array<rte_mbuf*, kBurst> received_{};
   std::uint16_t received_count_ = 0;
   DeviceCounters counters_;

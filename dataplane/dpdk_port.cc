@@ -41,11 +41,11 @@ std::expected<rte_mempool*, Error> make_pool(const std::vector<DeviceConfig>& de
 
 std::expected<std::unique_ptr<DpdkPort>, Error> DpdkPort::open(const std::vector<DeviceConfig>& devices,
                                                                const std::vector<PeerConfig>& peers) {
-  std::unique_ptr<DpdkPort> out(new DpdkPort);
   const auto pool = make_pool(devices);
   if (!pool) return std::unexpected(pool.error());
+  std::unique_ptr<DpdkPort> out(new DpdkPort(*pool));
   for (const DeviceConfig& config : devices)
-    if (auto added = out->add_line(config, *pool); !added) return std::unexpected(added.error());
+    if (auto added = out->add_line(config); !added) return std::unexpected(added.error());
   for (const PeerConfig& config : peers)
     if (auto added = out->add_route(config); !added) return std::unexpected(added.error());
   return out;
@@ -53,13 +53,13 @@ std::expected<std::unique_ptr<DpdkPort>, Error> DpdkPort::open(const std::vector
 
 DpdkPort::~DpdkPort() = default;
 
-std::expected<void, Error> DpdkPort::add_line(const DeviceConfig& config, rte_mempool* pool) {
+std::expected<void, Error> DpdkPort::add_line(const DeviceConfig& config) {
   const std::string where = "port \"" + config.name + "\"";
   const auto prefix = parse_ipv4_prefix(config.address);
   if (!prefix) return std::unexpected(bad_address(config.address, where));
   const auto gateway = parse_ipv4(config.gateway);
   if (!gateway && !config.gateway.empty()) return std::unexpected(bad_address(config.gateway, where));
-  auto device = Device::open(config, pool);
+  auto device = Device::open(config, pool_);
   if (!device) return std::unexpected(device.error());
   const Endpoint self{(*device)->mac(), prefix->address, config.udp_port, config.vlan};
   lines_.push_back({std::move(*device), self, *prefix, gateway, false});
@@ -142,7 +142,7 @@ std::size_t DpdkPort::receive(std::span<protocol::Arrival> frames) {
   const Instant now = coarse_now();
   std::size_t count = 0;
   answers_left_ = kAnswersMax;
-  std::array<std::span<std::byte>, Device::kBurst> packets;
+  std::array<ReceivedPacket, Device::kBurst> packets;
   for (std::size_t i = 0; i < lines_.size(); ++i) {
     const std::size_t at = (next_line_ + i) % lines_.size();
     Line& line = lines_[at];
@@ -150,16 +150,17 @@ std::size_t DpdkPort::receive(std::span<protocol::Arrival> frames) {
         line.device->receive(std::span(packets).first(std::min(packets.size(), frames.size() - count)), now);
     if (line.device->came_up()) ask(line, line.self.address);  // That is how one announces oneself.
     for (std::size_t k = 0; k < got; ++k) {
-      const auto datagram = open_packet(packets[k], line.self);
+      const auto [packet, checksum_is_good] = packets[k];
+      const auto datagram = open_packet(packet, line.self, checksum_is_good);
       if (!datagram) {
-        on_foreign(at, packets[k], now);
+        on_foreign(at, packet, now);
         continue;
       }
       ++line.device->counters().received;
       for (Route& route : routes_)
         if (route.line == at && route.address == datagram->from_address)
           route.hop.on_datagram(datagram->from_address, datagram->from_mac, now);
-      frames[count++] = protocol::Arrival(packets[k].subspan(datagram->offset, datagram->frame.size()));
+      frames[count++] = protocol::Arrival(packet.subspan(datagram->offset, datagram->frame.size()));
     }
   }
   if (!lines_.empty()) next_line_ = (next_line_ + 1) % lines_.size();
@@ -173,29 +174,51 @@ std::size_t DpdkPort::room(NodeId id) {
 }
 
 void DpdkPort::send(NodeId id, const node::OutFrame& frame) {
+  if (const auto to = std::ranges::find(routes_, id, &Route::id);
+      frame.shared_payload != 0 && to != routes_.end() && send_chained(*to, frame))
+    return;
   const std::span<std::byte> place = *append(id, frame.head_bytes + frame.payload.size());
   if (!place.empty()) node::copy_frame(frame, place);
 }
 
+// False: it is to be copied. Otherwise it was sent or dropped.
+bool DpdkPort::send_chained(Route& to, const node::OutFrame& frame) {
+  Device& device = *lines_[to.line].device;
+  if (!device.offloads().chained || frame.payload.size() < device.config().chained_min) return false;
+  rte_mbuf* const payload = shared_.buffer(frame.shared_payload, frame.payload);
+  if (!payload) return false;
+  const std::span<std::byte> place = append_packet(to, frame.head_bytes, payload);
+  if (place.empty()) return true;
+  copy_bytes(std::span(frame.head).first(frame.head_bytes), place);
+  ++device.counters().chained;
+  return true;
+}
+
 std::optional<std::span<std::byte>> DpdkPort::append(NodeId id, std::size_t bytes) {
-  constexpr std::span<std::byte> kDropped{};
   const auto to = std::ranges::find(routes_, id, &Route::id);
-  if (to == routes_.end()) return kDropped;  // It has no room() either.
-  Line& line = lines_[to->line];
-  if (!to->hop.is_reachable()) {
+  if (to == routes_.end()) return std::span<std::byte>{};  // It has no room() either.
+  return append_packet(*to, bytes, nullptr);
+}
+
+// A place for `bytes` of a frame, whose rest is in `tail`. Empty: dropped.
+std::span<std::byte> DpdkPort::append_packet(Route& to, std::size_t bytes, rte_mbuf* tail) {
+  Line& line = lines_[to.line];
+  if (!to.hop.is_reachable()) {
     ++line.device->counters().dropped;
-    return kDropped;
+    return {};
   }
   if (line.device->is_burst_full()) line.device->flush();
   const std::size_t header_bytes = packet_header_bytes(line.self.vlan);
-  const std::span<std::byte> packet = line.device->append(header_bytes + bytes);
-  if (packet.empty()) return kDropped;
-  write_headers(packet, line.self, {to->hop.mac(), to->address, to->udp_port}, to->identification++, bytes);
+  const std::span<std::byte> packet = line.device->append_datagram(header_bytes + bytes, tail);
+  if (packet.empty()) return {};
+  write_headers(packet, line.self, {to.hop.mac(), to.address, to.udp_port}, to.identification++,
+                bytes + (tail ? rte_pktmbuf_data_len(tail) : 0), line.device->offloads().writes_ip_checksum);
   return packet.subspan(header_bytes);
 }
 
 void DpdkPort::flush() {
   for (Line& line : lines_) line.device->flush();
+  shared_.end_burst();
 }
 
 std::size_t DpdkPort::frame_bytes_max(NodeId id) const {
@@ -223,7 +246,8 @@ std::vector<node::PortView> DpdkPort::views() const {
   for (const Line& line : lines_) {
     const DeviceCounters& counters = line.device->counters();
     out.push_back({line.device->config().name, line.device->is_up(), counters.received, counters.sent, counters.foreign,
-                   counters.dropped, counters.link_losses, line.device->missed(), counters.stalls});
+                   counters.dropped, counters.link_losses, line.device->missed(), counters.stalls,
+                   line.device->offloads().names(), counters.chained});
   }
   return out;
 }

@@ -13,6 +13,7 @@
 #include "dataplane/network_port.h"
 #include "dataplane/next_hop.h"
 #include "dataplane/packet.h"
+#include "dataplane/shared_payloads.h"
 
 namespace slipstream::dataplane {
 
@@ -20,7 +21,9 @@ namespace slipstream::dataplane {
 // Guarantees: (1) Nothing here waits (device.h). (2) What is received was checked down to the frame's length (packet.h)
 // and says nothing about who sent it: that stands in the frame.
 //   (3) Neighbours are answered (ARP, ICMP echo), and told of us when a link comes up. (4) A peer outside the device's
-//   prefix is reached through the gateway, and has no room() until that is known (next_hop.h).
+//   prefix is reached through the gateway, and has no room() until that is known (next_hop.h). (5) What a device does
+//   of Offloads it is left to, software does the rest; a payload that several peers get is copied once for all of them
+//   on devices that send chained buffers.
 // Ownership: frames are copied when sent; received ones are valid until the next receive(). Threading: the data thread.
 class DpdkPort : public NetworkPort {
  public:
@@ -58,15 +61,19 @@ class DpdkPort : public NetworkPort {
     std::uint16_t identification = 0;
   };
 
-  DpdkPort() = default;
-  std::expected<void, Error> add_line(const DeviceConfig& config, rte_mempool* pool);
+  explicit DpdkPort(rte_mempool* pool) : pool_(pool), shared_(pool) {}
+  std::expected<void, Error> add_line(const DeviceConfig& config);
   std::expected<void, Error> add_route(const PeerConfig& config);
   const Route* route(NodeId id) const;
+  std::span<std::byte> append_packet(Route& to, std::size_t bytes, rte_mbuf* tail);
+  bool send_chained(Route& to, const node::OutFrame& frame);
   void on_foreign(std::size_t line, std::span<const std::byte> packet, Instant now);
   void tell_of_router(Line& line, std::span<const std::byte> packet);
   void ask(Line& line, std::uint32_t address);
   void ask_for_next_hops(Instant now);
 
+  rte_mempool* pool_;
+  SharedPayloads shared_;
   std::vector<Line> lines_;
   std::vector<Route> routes_;
   std::size_t next_line_ = 0;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::uint16_t kEthernet = 1, kRequest = 1, kReply = 2;
 constexpr std::uint8_t kIcmp = 1, kEchoRequest = 8, kUnreachable = 3, kFragmentationNeeded = 4;
-constexpr std::size_t kArpBytes = 28, kIpBytes = 20, kIcmpBytes = 8;
+constexpr std::size_t kArpBytes = 28, kIcmpBytes = 8;
 
 struct Arp {
   std::uint16_t operation = 0;

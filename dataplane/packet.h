@@ -29,7 +29,7 @@ struct Endpoint {
 
 constexpr std::uint16_t kEthernetArp = 0x0806, kEthernetIpv4 = 0x0800;
 constexpr std::size_t kEthernetBytes = 14, kVlanTagBytes = 4;
-constexpr std::size_t kIpUdpBytes = 28;
+constexpr std::size_t kIpBytes = 20, kUdpBytes = 8, kIpUdpBytes = kIpBytes + kUdpBytes;
 constexpr std::size_t ethernet_bytes(std::uint16_t vlan) { return kEthernetBytes + (vlan ? kVlanTagBytes : 0); }
 constexpr std::size_t packet_header_bytes(std::uint16_t vlan) { return ethernet_bytes(vlan) + kIpUdpBytes; }
 
@@ -48,10 +48,10 @@ struct EthernetHeader {
 std::optional<EthernetHeader> open_ethernet(std::span<const std::byte> packet, std::uint16_t vlan);
 
 // Writes Ethernet, IPv4 (RFC 791) and UDP (RFC 768) headers for a datagram of `frame_bytes` to the first
-// packet_header_bytes(from.vlan) of `packet`. IPv4's checksum is computed: some clouds drop packets without. UDP's is
-// 0, "none": frames carry stronger checks of their own.
+// packet_header_bytes(from.vlan) of `packet`. IPv4's checksum is computed (some clouds drop packets without), unless
+// the device does that: then it is 0 until sent. UDP's is 0, "none": frames carry stronger checks of their own.
 void write_headers(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to, std::uint16_t identification,
-                   std::size_t frame_bytes);
+                   std::size_t frame_bytes, bool device_writes_checksum = false);
 
 struct Datagram {
   MacAddress from_mac{};
@@ -62,7 +62,9 @@ struct Datagram {
 
 // The datagram inside a received packet, if it is one to `to` (its MAC does not matter). Nothing when it is none: of
 // another VLAN, not IPv4 without options, a damaged IP header, a fragment, not UDP, for another address or UDP port,
-// empty, or lengths that contradict each other. The packet may be padded.
-std::optional<Datagram> open_packet(std::span<const std::byte> packet, const Endpoint& to);
+// empty, or lengths that contradict each other. The packet may be padded. With `checksum_is_good` the device has looked
+// at IPv4's.
+std::optional<Datagram> open_packet(std::span<const std::byte> packet, const Endpoint& to,
+                                    bool checksum_is_good = false);
 
 }  // namespace slipstream::dataplane

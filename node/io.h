@@ -29,6 +29,8 @@ struct OutFrame {
   std::array<std::byte, kHeadBytesMax> head;
   std::size_t head_bytes = 0;
   std::span<const std::byte> payload;
+  std::uint64_t shared_payload = 0;  // Payloads with the same number are the same bytes, which a port may copy once; 0:
+                                     // it is nobody else's.
 };
 
 // Into the place of its head and payload together.

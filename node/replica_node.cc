@@ -137,7 +137,8 @@ LsnRange ReplicaNode::durable_in_ring() const {
   const Impl& n = *impl_;
   const Lsn end = n.log.durable_end();
   if (!n.receiver) return {end, end};
-  const Lsn placed_end = n.receiver->sent_end(), size{n.ring.size()};  // Nothing beyond was put into the ring.
+  // Nothing beyond was put into the ring. Frames end anywhere, records at multiples of 8.
+  const Lsn placed_end = align_up(n.receiver->sent_end(), 8), size{n.ring.size()};
   return {std::min(end, placed_end > size ? Lsn{(placed_end - size).value} : Lsn{}), end};
 }
 

@@ -87,7 +87,8 @@ class ReplicaNode {
   std::optional<PersistOp> next_persist();
   std::optional<KeepHistoryOp> next_history();
   Release release() const;
-  // The part of the durable log that `ring` holds, until the next turn. Empty outside a session.
+  // The part of the durable log that `ring` holds, until the next turn; both ends are multiples of 8. Empty outside a
+  // session.
   LsnRange durable_in_ring() const;
   ReplicaHeld& held() { return held_; }  // For step().
   Instant deadline() const;

@@ -127,8 +127,10 @@ void SealedPort::send(NodeId peer, const OutFrame& frame) {
     protocol::seal_grouped_head(std::span(frame.head).first(frame.head_bytes), piece->seal, to->current->sealing,
                                 out_.head);
     out_.head_bytes = protocol::kGroupedHeadBytes;
-    out_.payload = piece->text;
-    return inner_.send(peer, out_);
+    out_.payload = piece->text, out_.shared_payload = piece->number;
+    inner_.send(peer, out_);
+    out_.shared_payload = 0;
+    return;
   }
   if (shared_ && is_path_probe(frame)) return send_lengthened(*to, frame);
   send_sealed(*to, frame);

@@ -42,7 +42,7 @@ std::optional<SharedSealing::Piece> SharedSealing::seal(std::uint32_t id, std::s
   if (kBufferBytes - used_ < payload.size()) forget_pieces();
   const auto text = std::span(buffer_).subspan(used_, payload.size());
   used_ += payload.size();
-  place = {round_, payload.data(), {under->seal(payload, text), text}};
+  place = {round_, payload.data(), {under->seal(payload, text), text, ++number_}};
   return place.piece;
 }
 

@@ -29,6 +29,7 @@ class SharedSealing {
   struct Piece {
     seal::GroupSeal seal;
     std::span<const std::byte> text;  // Valid until the next seal().
+    std::uint64_t number = 0;         // Of this text, no other's; from 1.
   };
   // `payload` as it was sealed under the key of this id in this burst, or is now. None: the key is not in use any more.
   std::optional<Piece> seal(std::uint32_t id, std::span<const std::byte> payload);
@@ -52,6 +53,7 @@ class SharedSealing {
   std::vector<std::byte> buffer_ = std::vector<std::byte>(kBufferBytes);
   std::uint64_t round_ = 1;
   std::size_t used_ = 0;  // Of the buffer.
+  std::uint64_t number_ = 0;
   std::uint64_t shared_ = 0;
 };
 

@@ -110,6 +110,8 @@ struct PortView {
   std::uint64_t link_losses = 0;
   std::optional<std::uint64_t> missed;  // Arrived while no room was left: by the device's or the kernel's own count.
   std::uint64_t stalls = 0;             // How often a device took nothing for so long that its queue was reset.
+  std::vector<std::string> offloads;    // What the device does of it; software does the rest.
+  std::uint64_t chained = 0;            // Packets whose payload was copied for another peer.
 };
 
 struct Snapshot {

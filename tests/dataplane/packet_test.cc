@@ -94,7 +94,17 @@ TEST(Packet, IsNoneWhenItsHeadersAreDamaged) {
     EXPECT_FALSE(open_packet(damaged, kUs)) << "bit " << bit;
   }
   for (std::size_t size = 0; size < good.size(); ++size)
-    EXPECT_FALSE(open_packet(std::span(good).first(size), kUs)) << size;
+    EXPECT_FALSE(open_packet(std::span(good).first(size), kUs, size % 2 == 0)) << size;
+}
+
+TEST(Packet, LeavesItsChecksumToADeviceThatWritesIt) {
+  Bytes out(packet_header_bytes(0) + 100, std::byte{0x5a});
+  write_headers(out, kThem, kUs, 77, 100, true);
+  EXPECT_FALSE(open_packet(out, kUs)) << "as long as it was not sent";
+  EXPECT_TRUE(open_packet(out, kUs, true));
+  const std::uint16_t sum = internet_checksum(std::span(out).subspan(kEthernetBytes, kIpBytes));
+  out[kEthernetBytes + 10] = static_cast<std::byte>(sum >> 8), out[kEthernetBytes + 11] = static_cast<std::byte>(sum);
+  EXPECT_EQ(out, packet(100)) << "what the device then sends";
 }
 
 // The packet as it is in a VLAN: the tag comes behind the addresses.

@@ -184,10 +184,10 @@ class Cluster:
     """One primary and its replicas, each with a daemon, each replica with a standby."""
 
     def __init__(self, directory=None, policy="ANY 1 (a, b)", level="on", replicas=("a", "b"), faults=None, settings=None, wal_segsize=16,
-                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", log_only=(), keep=None, keep_max=None, kernel_udp=(),
+                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", mtu=1500, log_only=(), keep=None, keep_max=None, kernel_udp=(),
                  security="sealed", rekey_packets=None):
         self.dir = Path(directory or tempfile.mkdtemp(prefix="slip-"))
-        self.policy, self.level, self.names, self.faults = policy, level, list(replicas), faults
+        self.policy, self.level, self.names, self.faults, self.mtu = policy, level, list(replicas), faults, mtu
         self.ring, self.hugepages, self.idle, self.log_only = ring, hugepages, idle, set(log_only)
         self.wal_segsize, self.base_port = wal_segsize, base_port
         self.keep, self.keep_max = keep or {}, keep_max or {}  # Sizes by the replica's name.
@@ -235,12 +235,12 @@ class Cluster:
         socket = self.sockets / f"memif_{peer_of}.sock"
         index = self.names.index(peer_of)
         vdev = (f"net_memif{index if role == 'server' else 0},role={role},id=0,socket={socket},socket-abstract=no,"
-                f"mac=02:00:00:00:0{1 if role == 'server' else 2}:{number:02x},rsize=11,bsize=2048")
+                f"mac=02:00:00:00:0{1 if role == 'server' else 2}:{number:02x},rsize=11,bsize={2048 if self.mtu == 1500 else self.mtu + 216}")
         local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
-        return f'\n[[port]]\nname = "{name}"\nvdev = "{vdev}"\naddress = "{local}"\n{faults}'
+        return f'\n[[port]]\nname = "{name}"\nvdev = "{vdev}"\naddress = "{local}"\nmtu = {self.mtu}\n{faults}'
 
     def _runtime(self, name):
-        return (f'\n[runtime]\nhugepages = "{self.hugepages}"\nmemory_mb = 64\nring = "{self.ring}"\nidle = "{self.idle}"\n'
+        return (f'\n[runtime]\nhugepages = "{self.hugepages}"\nmemory_mb = {64 if self.mtu == 1500 else 256}\nring = "{self.ring}"\nidle = "{self.idle}"\n'
                 f'file_prefix = "{self.dir.name}-{name}"\ncontrol_socket = "{self.sockets}/{name}.ctl"\n')
 
     def key_path(self, name):

@@ -125,15 +125,93 @@ def tap_and_ring_carry_frames():
             answered = echoes(namespaces, "p", "10.77.0.2", "10.77.0.1", (1, 100, 1472))
             check(answered is True, f"net_tap: frames of every size come back{'' if answered is True else f': {answered}'}")
             check(namespaces.pings("p", "10.77.0.1"), "and a ping")
-        ring = {"vdev": "net_ring0", "mode": "ping", "address": "10.77.0.1", "peer": "10.77.0.1", "bytes": "64,1400"}
+        with Peer(namespaces, "p", name=f"tap{namespaces.tag}", vdev=f"net_tap0,iface={tap}", mtu=9000, address="10.77.0.1", peer="10.77.0.2") as peer:
+            check("tap carries no packets of mtu = 9000" in peer.says("error"), "net_tap: longer frames are refused")
+        ring = {"vdev": "net_ring0", "mode": "ping", "address": "10.77.0.1", "peer": "10.77.0.1", "bytes": "64,8000", "mtu": 9000}
         with Peer(namespaces, "p", name=f"ring{namespaces.tag}", count=20000, **ring) as peer:
             check(True, f"net_ring: {peer.says('ping ok')}")
+        with Peer(namespaces, "p", name=f"ring{namespaces.tag}", count=20000, shared="yes", **ring) as peer:
+            check(peer.says("offloads") == "offloads chained", "net_ring takes chained buffers")
+            check(True, f"and loops them back: {peer.says('ping ok')}")
         with Peer(namespaces, "p", name=f"ring{namespaces.tag}", count=1000, deaf="yes", **ring) as peer:
             peer.says("stalled")
             peer.says("down")  # While it is started anew.
             check(True, f"net_ring after a stall: {peer.says('ping ok')}")
             peer.says("ended")
             check([line.split()[-1] for line in peer.lines if line.startswith("got")][-1] == "1", "it was counted once")
+
+
+ECHO = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("10.77.0.2", 7650))
+while True:
+    frame, sender = s.recvfrom(65535)
+    s.sendto(frame, sender)
+"""
+
+# UDP packets to the peer, past the kernel's own IP: one whose IPv4 checksum is wrong, then one whose is right.
+RAW = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind((sys.argv[1], 0))
+for wrong in (1, 0):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 128, 7, 0x4000, 64, 17, 0, socket.inet_aton("10.77.0.2"), socket.inet_aton("10.77.0.1"))
+    total = sum(struct.unpack("!10H", head))
+    checksum = ~((total & 0xffff) + (total >> 16)) & 0xffff ^ wrong
+    head = head[:10] + struct.pack("!H", checksum) + head[12:]
+    s.send(bytes.fromhex(sys.argv[2].replace(":", "")) + bytes(6) + b"\\x08\\x00" + head + struct.pack("!HHHH", 7650, 7650, 108, 0) + bytes(100))
+"""
+
+
+def told(peer):
+    """The peer's latest counters."""
+    words = [line for line in peer.lines if line.startswith("got")][-1].split()
+    return {words[i]: int(words[i + 1]) for i in range(0, len(words), 2)}
+
+
+@scenario
+def what_a_device_offers_is_used():
+    """Payloads in chained buffers that two peers share, IPv4's checksum by the device, flow rules: where a device offers them, and in software where not; the other end is the kernel's."""
+    need_root()
+    with Namespaces() as namespaces:
+        link, other, tap = namespaces.link("p", "a"), namespaces.link("a", "p"), f"sltap{namespaces.tag}"
+        namespaces.ip("a", "addr", "add", "10.77.0.2/24", "dev", other)
+        tap_offers = ("chained", "write_checksum", "check_checksum")
+        devices = (
+            (f"net_af_packet0,iface={link},framesz=9088,blocksz=290816", "a", other, ("chained",), 9000),
+            (f"net_af_xdp0,iface={link}", "a", other, (), 1500),
+            (f"net_tap0,iface={tap}", "p", tap, tap_offers, 1500),
+        )
+        for vdev, host, interface, offers, mtu in devices:
+            for end, each in (("p", link), ("a", other)):
+                namespaces.ip(end, "link", "set", each, "mtu", str(mtu))
+            for choice in ("auto", "none"):
+                port = {"vdev": vdev, "name": f"offloads{namespaces.tag}", "address": "10.77.0.1", "peer": "10.77.0.2", "mtu": mtu, "offloads": choice}
+                with Peer(namespaces, "p", mode="ping", count=2000, bytes=f"9,1472,{mtu - 28}", shared="yes", **port) as peer:
+                    used = set(peer.says("offloads").split()[1:])
+                    # Flow rules need a kernel with tc's flower.
+                    check(used - {"steering"} == set(offers if choice == "auto" else ()), f"{vdev} with offloads {choice}: {' '.join(sorted(used)) or 'none'}")
+                    if interface == tap:
+                        namespaces.ip("p", "addr", "add", "10.77.0.2/24", "dev", tap)
+                    echo = subprocess.Popen(namespaces.command(host, "/usr/bin/python3", "-c", ECHO))
+                    try:
+                        check(True, f"every byte of 2 x 2000 frames came back: {peer.says('ping ok', 30)}")
+                        chained = int(peer.says("chained").split()[1])
+                        check((chained > 0) == ("chained" in used), f"{chained} packets were chained")
+                    finally:
+                        echo.kill(), echo.wait()
+                with Peer(namespaces, "p", mode="listen", **port) as peer:
+                    peer.says("ready")
+                    if interface == tap:
+                        namespaces.ip("p", "addr", "add", "10.77.0.2/24", "dev", tap)
+                    peer.says("up")
+                    namespaces.run(host, "/usr/bin/ping", "-c", "1", "-W", "3", "10.77.0.1")
+                    mac = namespaces.run(host, "ip", "neigh", "show", "10.77.0.1").stdout.split("lladdr ")[1].split()[0]
+                    done = namespaces.run(host, "/usr/bin/python3", "-c", RAW, interface, mac)
+                    check(done.returncode == 0, done.stderr or "sent a packet with a wrong checksum and one with a right one")
+                    wait_for("the right one to arrive", lambda: told(peer)["got"] > 0)
+                    check(told(peer)["got"] == 1, f"the wrong one did not: {told(peer)}")
 
 
 @scenario

@@ -383,5 +383,28 @@ TEST(Nodes, ReportNothingOnANewConnectionBeforeItsHandshakes) {
   EXPECT_TRUE(world.until([&] { return world.upstream.last.flush == end; }));
 }
 
+// A feed reads it in words of 8 bytes; frames end anywhere.
+TEST(Nodes, DurableBytesInTheRingBeginAndEndAtWords) {
+  World world("ANY 1 (b1)", 1);
+  world.primary_port.frame_bytes = 8972;
+  std::size_t within_words = 0;
+  world.network.seen = [&](NodeId, NodeId, const protocol::Frame& frame) {
+    if (const auto* data = std::get_if<protocol::Data>(&frame.body)) within_words += data->payload.size() % 8 != 0;
+  };
+  world.connect();
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  for (int i = 0; i < 20; ++i) {
+    world.write(400, 5000);
+    world.flush();
+    ASSERT_TRUE(world.until([&] {
+      const LsnRange held = world.replica(0).node->durable_in_ring();
+      EXPECT_EQ(held.begin.value % 8, 0u);
+      EXPECT_EQ(held.end.value % 8, 0u);
+      return world.upstream.last.flush == world.wal.end();
+    }));
+  }
+  EXPECT_GT(within_words, 100u);
+}
+
 }  // namespace
 }  // namespace slipstream::node

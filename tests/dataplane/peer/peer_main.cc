@@ -3,14 +3,16 @@
 //
 //   dataplane_peer mode=echo|ping|flood|listen name=TEXT address=IPV4[/BITS] peer=IPV4 [vdev=STRING] [pci=ADDRESS]
 //   [mtu=N] [gateway=IPV4] [vlan=N] [bytes=N,N,...] [count=N]
-//                  [idle=adaptive|spin] [hugepages=auto|on|off] [pause_us=N]
+//                  [idle=adaptive|spin] [hugepages=auto|on|off] [pause_us=N] [offloads=none] [shared=yes]
 //
 // echo sends back what it gets; ping sends numbered frames one at a time, checks what comes back and prints round
 // trips; flood sends as much as there is room for; listen only counts. Says on standard output: "ready", "up" and
 // "down" with the link, "stalled", "ping ok ..." at the end of ping, and counters every 100 ms ("got N sent N foreign N
 // dropped N stalls N"). With deaf=yes it takes nothing off the device, and sends what there is room for, until that has
-// stalled. Where address and peer are equal it is its own peer, over a device that loops back.
+// stalled. Where address and peer are equal it is its own peer, over a device that loops back. With shared=yes each
+// payload is sent as two peers' (both are that one).
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <time.h>
 
 #include <algorithm>
@@ -68,6 +70,8 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
+constexpr NodeId kPeer{2}, kTwin{3};  // The same under another number.
+
 class Peer {
  public:
   Peer(const Arguments& arguments, node::Port& port, const DpdkPort& device)
@@ -81,6 +85,7 @@ class Peer {
     for (std::size_t i = 0; i < payload_.size(); ++i) payload_[i] = static_cast<std::byte>(i * 7 + 3);
     count_ = arguments.number("count", 1000);
     deaf_ = arguments.text("deaf") == "yes";
+    shared_ = arguments.text("shared") == "yes";
   }
 
   void tell() const {
@@ -104,7 +109,6 @@ class Peer {
   }
 
  private:
-  static constexpr NodeId kPeer{2};
   static constexpr std::uint64_t kFlooded = std::uint64_t{1} << 32;  // Numbers that no ping has.
 
   void send_number(std::uint64_t number) {
@@ -113,7 +117,9 @@ class Peer {
     std::memcpy(frame.head.data(), &number, sizeof number);
     frame.head_bytes = sizeof number;
     frame.payload = std::span(payload_).subspan(number % 256, bytes - sizeof number);
+    if (shared_) frame.shared_payload = number + 1;
     port_.send(kPeer, frame);
+    if (shared_) port_.send(kTwin, frame);
   }
 
   bool is_intact(std::span<const std::byte> frame) const {
@@ -144,6 +150,7 @@ class Peer {
     round_trips_.add(monotonic_now() - sent_);
     sent_ = now;
     if (++next_ < count_) return;
+    say(fmt::format("chained {}", device_.views().front().chained));
     say(fmt::format("ping ok {} p50 {} ns p90 {} ns p99 {} ns max {} us resent {}", count_,
                     round_trips_.quantile(0.5).ns, round_trips_.quantile(0.9).ns, round_trips_.quantile(0.99).ns,
                     round_trips_.max().ns / 1000, resent_));
@@ -171,7 +178,7 @@ class Peer {
   std::array<protocol::Arrival, 64> frames_;
   std::uint64_t count_ = 0, next_ = 0, resent_ = 0;
   std::uint64_t flooded_ = kFlooded;
-  bool up_ = false, waiting_ = false, deaf_ = false;
+  bool up_ = false, waiting_ = false, deaf_ = false, shared_ = false;
   Instant sent_{}, told_{};
   Histogram round_trips_;
 };
@@ -179,7 +186,7 @@ class Peer {
 int run(const Arguments& arguments) {
   EalOptions options;
   options.file_prefix = "slipstream-test-" + arguments.text("name", "peer");
-  options.memory_mb = 64;
+  options.memory_mb = arguments.number("mtu", 1500) > 2000 ? 128 : 64;
   options.hugepages = arguments.text("hugepages") == "on"     ? Hugepages::kOn
                       : arguments.text("hugepages") == "auto" ? Hugepages::kAuto
                                                               : Hugepages::kOff;
@@ -203,11 +210,16 @@ int run(const Arguments& arguments) {
   device.vlan = static_cast<std::uint16_t>(arguments.number("vlan", 0));
   device.warn = [](const std::string& what) { say("warning " + what); };
   device.may_sleep = arguments.text("idle") != "spin";
+  device.chained_min = 64;
+  device.use_offloads = arguments.text("offloads") != "none";
   PeerConfig peer;
-  peer.id = NodeId{2}, peer.address = arguments.text("peer"), peer.via = device.name;
-  auto port = DpdkPort::open({device}, {peer});
+  peer.id = kPeer, peer.address = arguments.text("peer"), peer.via = device.name;
+  PeerConfig twin = peer;
+  twin.id = kTwin;
+  auto port = DpdkPort::open({device}, {peer, twin});
   if (!port) return fail(port.error());
   say("ready");
+  say(fmt::format("offloads {}", fmt::join((*port)->views().front().offloads, " ")));
 
   Peer self(arguments, **port, **port);
   Waker waker;
