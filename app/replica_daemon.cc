@@ -20,6 +20,7 @@
 #include "app/status.h"
 #include "base/recent_bytes.h"
 #include "dataplane/idle.h"
+#include "node/fed_from_memory.h"
 #include "node/step.h"
 #include "postgres/feed.h"
 #include "wal/io/ledger_files.h"
@@ -68,38 +69,6 @@ std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& co
   if (!feed) return std::unexpected(feed.error());
   return std::move(*feed);
 }
-
-// The feed, which finds in memory what it is given: what a turn made durable is copied before it is released.
-class FedFromMemory : public node::Standby {
- public:
-  FedFromMemory(node::Standby& feed, const node::ReplicaNode& node, std::span<const std::byte> ring,
-                RecentBytes& recent)
-      : feed_(feed), node_(node), ring_(ring), recent_(recent) {}
-
-  bool next_event(node::StandbyEvent& event) override { return feed_.next_event(event); }
-  void release(const node::Release& release) override {
-    keep();
-    feed_.release(release);
-  }
-
- private:
-  void keep() {
-    const LsnRange held = node_.durable_in_ring();
-    if (held.begin == held.end)
-      return recent_.append(std::max(held.end, recent_.end()), {});  // Between sessions the ring is nobody's.
-    for (Lsn at = std::max(held.begin, recent_.end()); at < held.end;) {
-      const std::size_t offset = at.value & (ring_.size() - 1);
-      const std::size_t bytes = std::min<std::size_t>((held.end - at).value, ring_.size() - offset);
-      recent_.append(at, ring_.subspan(offset, bytes));
-      at = at + ByteCount{bytes};
-    }
-  }
-
-  node::Standby& feed_;
-  const node::ReplicaNode& node_;
-  std::span<const std::byte> ring_;
-  RecentBytes& recent_;
-};
 
 // Answers the control socket. Everything about the node is asked of the data thread.
 class ReplicaControl {
@@ -322,7 +291,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
                          dataplane::monotonic_now());
   disk.set_write_limit(
       write_limit(config.replica, directory->layout(), node.snapshot(dataplane::monotonic_now()).replica));
-  FedFromMemory fed(**standby, node, ring.span(), recent);
+  node::FedFromMemory fed(**standby, node, ring.span(), recent);
 
   Mailbox mailbox(wake);
   ReplicaControl answers(config, *directory, node, mailbox, disk, *network,

@@ -7,6 +7,7 @@
 #include <rte_ethdev.h>
 #include <rte_ether.h>
 #include <rte_mbuf.h>
+#include <rte_mempool.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ namespace {
 // What comes while this thread does not run waits in the device: 2048 full frames are 2 ms at 10 Gbit/s. (Of 1024,
 // af_xdp dropped 10 to 30 % of a flood on two busy cores; more than 2048 it does not keep.)
 constexpr std::uint16_t kReceiveDescriptors = 2048, kSendDescriptors = 1024;
+constexpr unsigned kSendBuffersMin = 256;
 constexpr int kFlushTries = 4;
 constexpr std::uint32_t kTapMtuMax = 1500;  // Of its interface, as it makes it (DPDK 22.11).
 // A link whose packets come is up; looking costs memif's data thread a moment, and milliseconds where the interrupt
@@ -205,7 +207,8 @@ std::expected<void, Error> Device::configure() {
     if (const int code = rte_eth_dev_set_mtu(port_, static_cast<std::uint16_t>(config_.mtu));
         code != 0 && code != -ENOTSUP)
       return fail("cannot have mtu = " + std::to_string(config_.mtu), code);
-  std::uint16_t rx = kReceiveDescriptors, tx = kSendDescriptors;
+  const bool has_two_rings = described && info.driver_name && std::string_view(info.driver_name) == "net_vmxnet3";
+  std::uint16_t rx = has_two_rings ? kReceiveDescriptors / 2 : kReceiveDescriptors, tx = kSendDescriptors;
   (void)rte_eth_dev_adjust_nb_rx_tx_desc(port_, &rx, &tx);
   const auto socket = static_cast<unsigned>(rte_eth_dev_socket_id(port_));
   if (const int code = rte_eth_rx_queue_setup(port_, 0, rx, socket, nullptr, pool_); code != 0)
@@ -220,6 +223,8 @@ std::expected<void, Error> Device::configure() {
   if (server_) return {};
   if (const int code = rte_eth_dev_start(port_); code != 0) return fail("does not start", code);
   started_ = true;
+  if (rte_mempool_avail_count(pool_) < kSendBuffersMin)
+    return fail("has taken all buffers for what arrives: there are none to send from", -ENOBUFS);
   return {};
 }
 

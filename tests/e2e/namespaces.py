@@ -142,17 +142,40 @@ class PacketCluster(Cluster):
         return self.daemons[name]
 
 
+class NicCluster(PacketCluster):
+    """The same over two NICs of this host, bound to vfio-pci and joined by a cable: the primary's and the replica's."""
+
+    nics = ()
+
+    def _port(self, name, peer_of, number, role):
+        local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
+        return f'\n[[port]]\nname = "{name}"\npci = "{self.nics[role != "server"]}"\naddress = "{local}/24"\n{self.port_lines}{self._faults()}'
+
+    def start_daemon(self, name, extra=()):
+        self.daemons[name] = Process(f"daemon {name}", [SLIPSTREAM, "run", "-c", self.config_path(name), *extra], self.dir / f"{name}.log", user=False)
+        return self.daemons[name]
+
+
+def is_nics(kind):
+    return ":" in kind
+
+
 DEVICES = {"af_packet": PacketCluster.device, "af_xdp": "net_af_xdp0,iface={link}"}
 
 
 @contextmanager
 def cluster_over(kind):
-    """A primary and the replica a, joined by memif, or by a veth pair between two namespaces with this kind of port at both ends ("af_packet", "af_xdp", "kernel_udp") or with two ("af_packet to kernel_udp")."""
+    """A primary and the replica a, joined by memif, or by a veth pair between two namespaces with this kind of port at both ends ("af_packet", "af_xdp", "kernel_udp") or with two ("af_packet to kernel_udp"); or by two NICs ("0000:01:00.0 to 0000:02:00.0")."""
     if kind == "memif":
         with Cluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
             yield cluster
         return
     need_root()
+    if is_nics(kind):
+        NicCluster.nics = kind.split(" to ")
+        with NicCluster(policy="ANY 1 (a)", replicas=("a",)) as cluster:
+            yield cluster
+        return
     primary, replica = (kind.split(" to ") * 2)[:2]
     with Namespaces() as namespaces:
         PacketCluster.namespaces, PacketCluster.device = namespaces, DEVICES.get(primary)

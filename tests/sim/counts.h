@@ -122,6 +122,7 @@ enum class Check : std::uint8_t {
   kReportHeld,     // Promise 2.
   kReportValid,
   kFedConfirmed,    // Promise 3.
+  kFedEqual,        // What a feed finds in memory.
   kNothingOlder,    // Promise 4.
   kFinalEqual,      // Promise 5.
   kWholeLogEqual,   // Promise 5, every byte.
@@ -139,10 +140,10 @@ enum class Check : std::uint8_t {
   kPromotion,       // Promise 9, at the end: the promoted log has every commit.
 };
 inline constexpr std::array kCheckNames{
-    "ack_received",  "ack_durable",    "ack_applied",    "ack_remembered",  "report_held",     "report_valid",
-    "fed_confirmed", "nothing_older",  "final_equal",    "whole_log_equal", "commits_survive", "commit_covered",
-    "monotone",      "only_authentic", "write_harmless", "window_fits",     "damage_noticed",  "repairs_bounded",
-    "used_once",     "recovery",       "caught_up",      "promotion"};
+    "ack_received",    "ack_durable", "ack_applied",    "ack_remembered", "report_held",     "report_valid",
+    "fed_confirmed",   "fed_equal",   "nothing_older",  "final_equal",    "whole_log_equal", "commits_survive",
+    "commit_covered",  "monotone",    "only_authentic", "write_harmless", "window_fits",     "damage_noticed",
+    "repairs_bounded", "used_once",   "recovery",       "caught_up",      "promotion"};
 
 // What happened in a run, or in many.
 struct Counts {

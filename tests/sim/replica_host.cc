@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "node/fed_from_memory.h"
 #include "node/step.h"
 #include "tests/sim/authentic.h"
 #include "tests/sim/postgres.h"
@@ -21,6 +22,7 @@ class NoStandby : public node::Standby {
 struct ReplicaHost::Memory {
   alignas(4096) std::array<std::byte, kRingBytes> ring{};
   std::array<std::byte, 64 * 1024> compare{};
+  RecentBytes recent{kRecentBytes};
 };
 
 node::State first_replica_state(LogId log_id, Lsn log_begin, bool log_only) {
@@ -88,6 +90,7 @@ void ReplicaHost::start() {
   const Lsn block = align_down(recovered.durable_end, 4096);
   const ByteCount begun = recovered.durable_end - block;
   CHECK(wal::read_whole(disk, block, std::span(memory_->ring).subspan(block.value & (kRingBytes - 1), begun.value)));
+  memory_->recent.append(recovered.durable_end, {});
   port.process_started();
   node = std::make_unique<node::ReplicaNode>(node::ReplicaOptions{member.id, member.name, kPrimaryId, setup.log_only},
                                              *state, recovered, memory_->ring, memory_->compare, common_.now());
@@ -97,6 +100,12 @@ void ReplicaHost::start() {
 
 std::span<const std::byte> ReplicaHost::ring(LsnRange range) const {
   return std::span(memory_->ring).subspan(range.begin.value & (kRingBytes - 1), range.size().value);
+}
+
+std::vector<std::byte> ReplicaHost::in_memory(Lsn end) const {
+  std::vector<std::byte> out(std::min<std::uint64_t>(kRecentBytes, end.value));
+  for (; !out.empty() && !memory_->recent.read(Lsn{end.value - out.size()}, out);) out.resize(out.size() / 16 * 8);
+  return out;
 }
 
 void ReplicaHost::crash() {
@@ -135,7 +144,8 @@ void ReplicaHost::pause(bool paused) {
 void ReplicaHost::turn() {
   if (!node || paused_) return;
   NoStandby none;
-  node::Standby& beside = setup.log_only ? static_cast<node::Standby&>(none) : standby;
+  node::FedFromMemory fed(standby, *node, memory_->ring, memory_->recent);
+  node::Standby& beside = setup.log_only ? static_cast<node::Standby&>(none) : fed;
   const bool worked = node::step(*node, port, disk, beside, kPrimaryId, common_.now());
   if (on_turn) on_turn();
   if (node && worked) ++common_.counts.events;

@@ -17,6 +17,7 @@ namespace slipstream::sim {
 
 inline constexpr NodeId kPrimaryId{1};
 inline constexpr std::size_t kRingBytes = 4u << 20;
+inline constexpr std::size_t kRecentBytes = 64u << 10;
 
 // When a host's process takes its turns: soon after something arrived, at its node's deadline, and once in a while.
 class Turns {
@@ -67,6 +68,7 @@ class ReplicaHost {
   bool paused() const { return paused_; }
 
   std::span<const std::byte> ring(LsnRange range) const;  // Range within one turn of the ring.
+  std::vector<std::byte> in_memory(Lsn end) const;        // What a feed finds there of the bytes before `end`.
   std::uint64_t life() const { return life_; }
 
   ack::Member member;
