@@ -321,10 +321,11 @@ std::size_t Device::receive(std::span<ReceivedPacket> packets, Instant now) {
   for (std::uint16_t i = 0; i < received_count_; ++i) {
     rte_mbuf* const packet = received_[i];
     const auto checksum = packet->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+    // Good as it stands there, or never written because it did not leave the host.
+    const bool good = checksum == RTE_MBUF_F_RX_IP_CKSUM_GOOD || checksum == RTE_MBUF_F_RX_IP_CKSUM_NONE;
     // One in several buffers is no longer than ours where it was sent that way, and fits the first.
     const bool sound = checksum != RTE_MBUF_F_RX_IP_CKSUM_BAD && rte_pktmbuf_linearize(packet) == 0;
-    packets[i] = {{rte_pktmbuf_mtod(packet, std::byte*), sound ? rte_pktmbuf_data_len(packet) : std::size_t{0}},
-                  checksum == RTE_MBUF_F_RX_IP_CKSUM_GOOD};
+    packets[i] = {{rte_pktmbuf_mtod(packet, std::byte*), sound ? rte_pktmbuf_data_len(packet) : std::size_t{0}}, good};
   }
   return received_count_;
 }

@@ -10,7 +10,7 @@ struct rte_flow;
 namespace slipstream::dataplane {
 
 // Has a device take only what is for us, by rte_flow: IPv4 to our address that is UDP to our port or ICMP, and ARP, in
-// our VLAN. All else stays with the kernel where its driver shares the device, and is dropped elsewhere. Devices
+// our VLAN (outside of one: without a tag). All else stays with the kernel where its driver shares the device, and is dropped elsewhere. Devices
 // without it, or that refuse one of the rules, bring everything; whatever arrives is looked at in software either way
 // (packet.h). The functions here may wait: none is for a device in use.
 class Steering {

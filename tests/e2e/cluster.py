@@ -184,7 +184,7 @@ class Cluster:
     """One primary and its replicas, each with a daemon, each replica with a standby."""
 
     def __init__(self, directory=None, policy="ANY 1 (a, b)", level="on", replicas=("a", "b"), faults=None, settings=None, wal_segsize=16,
-                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", mtu=1500, log_only=(), keep=None, keep_max=None, kernel_udp=(),
+                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", mtu=int(os.environ.get("MTU", "1500")), log_only=(), keep=None, keep_max=None, kernel_udp=(),
                  security="sealed", rekey_packets=None):
         self.dir = Path(directory or tempfile.mkdtemp(prefix="slip-"))
         self.policy, self.level, self.names, self.faults, self.mtu = policy, level, list(replicas), faults, mtu
