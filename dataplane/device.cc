@@ -21,7 +21,6 @@
 #include "dataplane/coarse_clock.h"
 #include "dataplane/control_gate.h"
 #include "dataplane/dpdk_log.h"
-#include "dataplane/ipv4.h"
 
 namespace slipstream::dataplane {
 namespace {
@@ -83,8 +82,9 @@ Error Device::error(std::string what, std::string remedy) const {
           std::move(remedy)};
 }
 
-std::expected<std::unique_ptr<Device>, Error> Device::open(const DeviceConfig& config, rte_mempool* pool) {
-  std::unique_ptr<Device> out(new Device(config, pool));
+std::expected<std::unique_ptr<Device>, Error> Device::open(const DeviceConfig& config, std::uint32_t address,
+                                                           rte_mempool* pool) {
+  std::unique_ptr<Device> out(new Device(config, address, pool));
   for (const auto part : {&Device::find, &Device::fit_mtu, &Device::set_up})
     if (auto done = (out.get()->*part)(); !done) return std::unexpected(done.error());
   return out;
@@ -112,7 +112,8 @@ std::expected<void, Error> Device::find() {
   port_ = *port;
   rte_ether_addr mac{};
   rte_eth_macaddr_get(port_, &mac);
-  std::ranges::transform(mac.addr_bytes, mac_.begin(), [](std::uint8_t byte) { return static_cast<std::byte>(byte); });
+  std::ranges::transform(mac.addr_bytes, self_.mac.begin(),
+                         [](std::uint8_t byte) { return static_cast<std::byte>(byte); });
   return {};
 }
 
@@ -164,10 +165,9 @@ std::expected<void, Error> Device::fit_mtu() {
 std::expected<void, Error> Device::set_up() {
   rte_eth_dev_info info{};
   if (config_.use_offloads && rte_eth_dev_info_get(port_, &info) == 0) offloads_ = offered(info);
-  const auto prefix = parse_ipv4_prefix(config_.address);
-  const bool may_steer = config_.use_offloads && !is_memif_ && prefix && Steering::is_known(port_);
+  const std::string_view driver = info.driver_name ? info.driver_name : "";
+  const bool may_steer = config_.use_offloads && !is_memif_ && Steering::is_known(port_, driver);
   if (auto configured = configure(); !configured || !may_steer) return configured;
-  self_ = {mac_, prefix->address, config_.udp_port, config_.vlan};
   return steer();
 }
 
@@ -208,7 +208,8 @@ std::expected<void, Error> Device::configure() {
         code != 0 && code != -ENOTSUP)
       return fail("cannot have mtu = " + std::to_string(config_.mtu), code);
   const bool has_two_rings = described && info.driver_name && std::string_view(info.driver_name) == "net_vmxnet3";
-  std::uint16_t rx = has_two_rings ? kReceiveDescriptors / 2 : kReceiveDescriptors, tx = kSendDescriptors;
+  std::uint16_t rx = has_two_rings ? kReceiveDescriptors / 2 : kReceiveDescriptors;
+  std::uint16_t tx = offloads_.chained ? kSendDescriptors / 2 : kSendDescriptors;  // A chained packet is two buffers.
   (void)rte_eth_dev_adjust_nb_rx_tx_desc(port_, &rx, &tx);
   const auto socket = static_cast<unsigned>(rte_eth_dev_socket_id(port_));
   if (const int code = rte_eth_rx_queue_setup(port_, 0, rx, socket, nullptr, pool_); code != 0)
@@ -321,11 +322,10 @@ std::size_t Device::receive(std::span<ReceivedPacket> packets, Instant now) {
   for (std::uint16_t i = 0; i < received_count_; ++i) {
     rte_mbuf* const packet = received_[i];
     const auto checksum = packet->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
-    // Good as it stands there, or never written because it did not leave the host.
-    const bool good = checksum == RTE_MBUF_F_RX_IP_CKSUM_GOOD || checksum == RTE_MBUF_F_RX_IP_CKSUM_NONE;
     // One in several buffers is no longer than ours where it was sent that way, and fits the first.
     const bool sound = checksum != RTE_MBUF_F_RX_IP_CKSUM_BAD && rte_pktmbuf_linearize(packet) == 0;
-    packets[i] = {{rte_pktmbuf_mtod(packet, std::byte*), sound ? rte_pktmbuf_data_len(packet) : std::size_t{0}}, good};
+    packets[i] = {{rte_pktmbuf_mtod(packet, std::byte*), sound ? rte_pktmbuf_data_len(packet) : std::size_t{0}},
+                  checksum == RTE_MBUF_F_RX_IP_CKSUM_GOOD};
   }
   return received_count_;
 }

@@ -74,13 +74,15 @@ class Device {
   // Room that a packet of this device needs in a pool's buffers.
   static std::size_t packet_bytes_max(const DeviceConfig& config) { return config.mtu + ethernet_bytes(config.vlan); }
 
-  static std::expected<std::unique_ptr<Device>, Error> open(const DeviceConfig& config, rte_mempool* pool);
+  // `address` is config.address's.
+  static std::expected<std::unique_ptr<Device>, Error> open(const DeviceConfig& config, std::uint32_t address,
+                                                            rte_mempool* pool);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
   const DeviceConfig& config() const { return config_; }
-  const MacAddress& mac() const { return mac_; }
+  const Endpoint& self() const { return self_; }
   std::size_t ip_bytes_max() const { return ip_bytes_max_; }  // config().mtu, or what fits one memif buffer.
   const Offloads& offloads() const { return offloads_; }
   DeviceCounters& counters() { return counters_; }
@@ -107,7 +109,8 @@ class Device {
                              // not to be touched just now.
 
  private:
-  Device(const DeviceConfig& config, rte_mempool* pool) : config_(config), pool_(pool) {}
+  Device(const DeviceConfig& config, std::uint32_t address, rte_mempool* pool)
+      : config_(config), pool_(pool), self_{{}, address, config.udp_port, config.vlan} {}
 
   std::expected<void, Error> find();
   std::expected<void, Error> fit_mtu();
@@ -131,6 +134,7 @@ class Device {
 
   DeviceConfig config_;
   rte_mempool* pool_;
+  Endpoint self_;
   std::uint16_t port_ = 0;
   bool configured_ = false;
   std::uint64_t missed_ = 0;
@@ -141,10 +145,8 @@ class Device {
   bool can_restart_ = false;
   unsigned kernel_interface_ = 0;  // Of af_packet and the like: DPDK does not watch its link.
   std::size_t ip_bytes_max_ = 0;
-  MacAddress mac_{};
   Offloads offloads_;
   Steering steering_;
-  Endpoint self_;
   std::unique_ptr<MemifServerProbe> server_;  // A memif client's.
   std::unique_ptr<Doorbell> doorbell_;        // memif's.
   Instant link_polled_{}, link_looked_at_{};

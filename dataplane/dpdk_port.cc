@@ -15,7 +15,9 @@
 namespace slipstream::dataplane {
 namespace {
 
-constexpr unsigned kBuffersPerDevice = 4096;  // More than its rings, its queue and a burst hold.
+// More than its rings, its queue, a burst, what is shared in one and this thread's cache hold; a queued packet may be
+// two.
+constexpr unsigned kBuffersPerDevice = 4096;
 constexpr unsigned kBufferCache = 256;
 
 Error bad_address(const std::string& text, const std::string& where) {
@@ -59,9 +61,9 @@ std::expected<void, Error> DpdkPort::add_line(const DeviceConfig& config) {
   if (!prefix) return std::unexpected(bad_address(config.address, where));
   const auto gateway = parse_ipv4(config.gateway);
   if (!gateway && !config.gateway.empty()) return std::unexpected(bad_address(config.gateway, where));
-  auto device = Device::open(config, pool_);
+  auto device = Device::open(config, prefix->address, pool_);
   if (!device) return std::unexpected(device.error());
-  const Endpoint self{(*device)->mac(), prefix->address, config.udp_port, config.vlan};
+  const Endpoint self = (*device)->self();
   lines_.push_back({std::move(*device), self, *prefix, gateway, false});
   return {};
 }
@@ -174,10 +176,10 @@ std::size_t DpdkPort::room(NodeId id) {
 }
 
 void DpdkPort::send(NodeId id, const node::OutFrame& frame) {
-  if (const auto to = std::ranges::find(routes_, id, &Route::id);
-      frame.shared_payload != 0 && to != routes_.end() && send_chained(*to, frame))
-    return;
-  const std::span<std::byte> place = *append(id, frame.head_bytes + frame.payload.size());
+  const auto to = std::ranges::find(routes_, id, &Route::id);
+  if (to == routes_.end()) return;  // It has no room() either.
+  if (frame.shared_payload != 0 && send_chained(*to, frame)) return;
+  const std::span<std::byte> place = append_packet(*to, frame.head_bytes + frame.payload.size(), nullptr);
   if (!place.empty()) node::copy_frame(frame, place);
 }
 

@@ -8,19 +8,29 @@
 namespace slipstream::dataplane {
 namespace {
 
-// Drivers whose vectorised transmit function is not used together with an offload, which costs more than the offload
-// saves (DPDK 22.11: i40e_set_tx_function_flag, ixgbe_set_tx_function, ICE_TX_NO_VECTOR_FLAGS,
-// IAVF_TX_NO_VECTOR_FLAGS).
-struct Costly {
+// What drivers say they can and is better left alone (DPDK 22.11).
+struct LeftAlone {
   std::string_view driver;
-  bool chained = false, checksum = false;
+  bool chained = false, written = false, checked = false;
 };
-constexpr std::array<Costly, 6> kCostly{{{"net_i40e", true, true},
-                                         {"net_ixgbe", true, true},
-                                         {"net_ixgbe_vf", true, true},
-                                         {"net_ice", true, false},
-                                         {"net_ice_dcf", true, false},
-                                         {"net_iavf", true, false}}};
+constexpr std::array<LeftAlone, 13> kLeftAlone{{
+    // Their vectorised functions are not used together with it, which costs more than it saves
+    // (i40e_set_tx_function_flag, ixgbe_set_tx_function, ICE_TX_NO_VECTOR_FLAGS, bnxt_transmit_function and the like).
+    {"net_i40e", true, true},
+    {"net_ixgbe", true, true},
+    {"net_ixgbe_vf", true, true},
+    {"net_txgbe", true, true},
+    {"net_txgbe_vf", true, true},
+    {"net_fm10k", true, true},
+    {"net_bnxt", true, true},
+    {"net_ice", true},
+    {"net_ice_dcf", true},
+    {"net_iavf", true},
+    {"net_idpf", true, true, true},
+    // They let go of a shared buffer when they hand it to the NIC, not when it was sent.
+    {"net_dpaa", true},
+    {"net_dpaa2", true},
+}};
 
 }  // namespace
 
@@ -39,12 +49,12 @@ Offloads offered(const rte_eth_dev_info& info) {
 }
 
 Offloads offered(std::string_view driver, std::uint64_t tx, std::uint64_t rx, std::uint16_t segments_max) {
-  const auto it = std::ranges::find(kCostly, driver, &Costly::driver);
-  const Costly costly = it == kCostly.end() ? Costly{} : *it;
+  const auto it = std::ranges::find(kLeftAlone, driver, &LeftAlone::driver);
+  const LeftAlone left = it == kLeftAlone.end() ? LeftAlone{} : *it;
   Offloads out;
-  out.chained = (tx & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0 && segments_max != 1 && !costly.chained;
-  out.writes_ip_checksum = (tx & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0 && !costly.checksum;
-  out.checks_ip_checksum = (rx & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) != 0;
+  out.chained = (tx & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0 && segments_max != 1 && !left.chained;
+  out.writes_ip_checksum = (tx & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0 && !left.written;
+  out.checks_ip_checksum = (rx & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) != 0 && !left.checked;
   return out;
 }
 

@@ -5,7 +5,10 @@
 #include <rte_flow.h>
 
 #include <algorithm>
+#include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace slipstream::dataplane {
 namespace {
@@ -13,14 +16,15 @@ namespace {
 // One rule's pattern, from Ethernet on.
 class Pattern {
  public:
-  explicit Pattern(const Endpoint& self, std::uint16_t type) {
+  // With a tag of this VLAN; 0: of none, which gives a priority only. Nothing: without a tag.
+  Pattern(std::optional<std::uint16_t> tag, std::uint16_t type) {
     const rte_be16_t wanted = rte_cpu_to_be_16(type), all = 0xffff;
-    if (self.vlan == 0) {
+    if (!tag) {
       ethernet_.hdr.ether_type = wanted, ethernet_mask_.hdr.ether_type = all;
       add(RTE_FLOW_ITEM_TYPE_ETH, &ethernet_, &ethernet_mask_);
       return;
     }
-    vlan_.hdr.vlan_tci = rte_cpu_to_be_16(self.vlan), vlan_mask_.hdr.vlan_tci = rte_cpu_to_be_16(0x0fff);
+    vlan_.hdr.vlan_tci = rte_cpu_to_be_16(*tag), vlan_mask_.hdr.vlan_tci = rte_cpu_to_be_16(0x0fff);
     vlan_.hdr.eth_proto = wanted, vlan_mask_.hdr.eth_proto = all;
     add(RTE_FLOW_ITEM_TYPE_ETH, nullptr, nullptr);
     add(RTE_FLOW_ITEM_TYPE_VLAN, &vlan_, &vlan_mask_);
@@ -64,19 +68,25 @@ static_assert(RTE_FLOW_ITEM_TYPE_END == 0);
 
 }  // namespace
 
-// To leave isolation changes nothing, but says whether the driver knows of it.
-bool Steering::is_known(std::uint16_t port) {
+// To leave isolation changes nothing, but says whether the driver knows of it. Not so bonding's, which then wants its
+// members to know it too.
+bool Steering::is_known(std::uint16_t port, std::string_view driver) {
   rte_flow_error error{};
-  return rte_flow_isolate(port, 0, &error) == 0;
+  return driver != "net_bonding" && rte_flow_isolate(port, 0, &error) == 0;
 }
 
 bool Steering::install(std::uint16_t port, const Endpoint& self) {
-  rules_ = {Pattern(self, kEthernetIpv4).to(self.address, IPPROTO_UDP).udp(self.udp_port).create(port),
-            Pattern(self, kEthernetIpv4).to(self.address, IPPROTO_ICMP).create(port),
-            Pattern(self, kEthernetArp).create(port)};
-  const bool taken = std::ranges::find(rules_, nullptr) == rules_.end();
-  if (!taken) remove(port);
-  return taken;
+  using Tags = std::vector<std::optional<std::uint16_t>>;
+  std::size_t count = 0;
+  for (const auto& tag : self.vlan ? Tags{self.vlan} : Tags{std::nullopt, 0}) {
+    rules_[count++] = Pattern(tag, kEthernetIpv4).to(self.address, IPPROTO_UDP).udp(self.udp_port).create(port);
+    rules_[count++] = Pattern(tag, kEthernetIpv4).to(self.address, IPPROTO_ICMP).create(port);
+    rules_[count++] = Pattern(tag, kEthernetArp).create(port);
+  }
+  const auto taken = std::span(rules_).first(count);
+  if (std::ranges::find(taken, nullptr) == taken.end()) return true;
+  remove(port);
+  return false;
 }
 
 void Steering::remove(std::uint16_t port) {

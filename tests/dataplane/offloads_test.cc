@@ -27,6 +27,11 @@ TEST(Offloads, ChainsNeedTwoSegments) {
 TEST(Offloads, DoNotCostADriversVectorPath) {
   EXPECT_EQ(offered("net_i40e", kChains | kWrites, kChecks, 8).names(), Names{"check_checksum"});
   EXPECT_EQ(offered("net_ice", kChains | kWrites, kChecks, 8).names(), (Names{"write_checksum", "check_checksum"}));
+  EXPECT_EQ(offered("net_idpf", kChains | kWrites, kChecks, 8).names(), Names{});
+}
+
+TEST(Offloads, ChainNothingWhereABufferIsLetGoBeforeItIsSent) {
+  EXPECT_FALSE(offered("net_dpaa2", kChains, 0, 0).chained);
 }
 
 TEST(Offloads, OnlyWhatIsUsedIsAskedFor) {

@@ -11,17 +11,14 @@ from scenario import Commit, check, identical, pause, resume, scenario
 
 @scenario
 def faults_lose_nothing():
-    """Also with frames so long that the replicas' copies share their payload's buffer."""
     faults = {"loss": 0.01, "duplicate": 0.01, "reorder": 0.01, "seed": random.randrange(1 << 30)}
     print(f"  seed {faults['seed']}")
-    with Cluster(policy="ANY 2 (a, b)", faults=faults, mtu=9000) as cluster:
+    with Cluster(policy="ANY 2 (a, b)", faults=faults) as cluster:
         cluster.start()
         load = IdLoad(cluster, 4, 8)
         cluster.primary.sql("CREATE TABLE big AS SELECT g, repeat('y', 500) FROM generate_series(1, 60000) g", timeout=120)
         load.wait(60)
         identical(cluster)
-        chained = {port["name"]: port["chained"] for port in cluster.status("p")["ports"]}
-        check(all(count > 1000 for count in chained.values()), f"long payloads were copied once for both: {chained}")
         views = cluster.status("p")["primary"]["replicas"]
         check(all(view["bytes_resent"] > 0 for view in views), "frames were lost and repaired")
         for view in views:
@@ -117,8 +114,8 @@ def a_new_policy_works_as_the_stricter_of_both():
         resume(cluster, "b")
 
 
-def loses_nothing_at_any_loss(cluster, seconds=4):
-    """1, 5 and 10 % of the frames are lost in each direction, some come twice or late; load throughout. Both daemons start anew in between."""
+def loses_nothing_at_any_loss(cluster, seconds=4, itself_loses=False):
+    """1, 5 and 10 % of the frames are lost in each direction, some come twice or late; load throughout. Both daemons start anew in between. How much is sent again says nothing where the device itself loses some."""
     seed = random.randrange(1 << 30)
     print(f"  seed {seed}")
     loads = []
@@ -138,7 +135,7 @@ def loses_nothing_at_any_loss(cluster, seconds=4):
         loads[-1].wait(seconds + 60)
         after = cluster.status("p")["primary"]["replicas"][0]
         again, sent = after["bytes_resent"] - before["bytes_resent"], after["bytes_sent"] - before["bytes_sent"]
-        check(0 < again < 3 * loss * sent, f"at {100 * loss:.0f} %: {sum(loads[-1].acknowledged().values())} commits, {100 * again / sent:.1f} % of {sent} bytes sent again")
+        check(0 < again and (itself_loses or again < 3 * loss * sent), f"at {100 * loss:.0f} %: {sum(loads[-1].acknowledged().values())} commits, {100 * again / sent:.1f} % of {sent} bytes sent again")
     identical(cluster)
     for load in loads:
         for server in cluster.standbys.values():
@@ -186,8 +183,8 @@ def kernel_udp_speaks_to_a_dpdk_device():
         load.remove()
 
 
-def comes_back_after_10_s(cluster, cut, restore, where):
-    """The link is gone for 10 s; commits go on within a second of its return."""
+def comes_back_after_10_s(cluster, cut, restore, where, within=1):
+    """The link is gone for 10 s; commits go on within a second of its return, or what a NIC takes to notice that besides."""
     cut()
     commit = Commit(cluster)
     check(not commit.returned(10), "without the link a commit waits")
@@ -195,7 +192,7 @@ def comes_back_after_10_s(cluster, cut, restore, where):
     back = time.monotonic()
     check(commit.returned(5), "with the link it goes on")
     took = time.monotonic() - back
-    check(took < 1, f"{took:.2f} s after its return {where}")
+    check(took < within, f"{took:.2f} s after its return {where}")
 
 
 def link_comes_back(cluster):
@@ -277,6 +274,23 @@ def a_slow_replica_slows_no_other():
         check(slowest < 1_000_000, f"beside a slow replica the slowest of {len(load.latencies_us())} commits took {slowest / 1000:.0f} ms")
         identical(cluster)
         check(not load.lost(cluster.standbys["b"]), "every acknowledged commit is on b's standby")
+        load.remove()
+
+
+@scenario
+def long_frames_share_their_payloads():
+    """Frames so long that two replicas' share the buffer of their payload, and some are lost."""
+    faults = {"loss": 0.01, "reorder": 0.01, "seed": random.randrange(1 << 30)}
+    with Cluster(policy="ANY 2 (a, b)", faults=faults, mtu=9000) as cluster:
+        cluster.start()
+        load = IdLoad(cluster, 4, 3)
+        cluster.primary.sql("CREATE TABLE big AS SELECT g, repeat('y', 500) FROM generate_series(1, 60000) g", timeout=120)
+        load.wait(60)
+        identical(cluster)
+        chained = {port["name"]: port["chained"] for port in cluster.status("p")["ports"]}
+        check(all(count > 1000 for count in chained.values()), f"payloads were copied once for both: {chained}")
+        for server in cluster.standbys.values():
+            check(not load.lost(server), f"every acknowledged commit is on {server.name}")
         load.remove()
 
 
