@@ -17,7 +17,7 @@ namespace {
 class Pattern {
  public:
   // With a tag of this VLAN; 0: of none, which gives a priority only. Nothing: without a tag.
-  Pattern(std::optional<std::uint16_t> tag, std::uint16_t type) {
+  Pattern(std::optional<std::uint16_t> tag, std::uint16_t type) : is_tagged_(tag) {
     const rte_be16_t wanted = rte_cpu_to_be_16(type), all = 0xffff;
     if (!tag) {
       ethernet_.hdr.ether_type = wanted, ethernet_mask_.hdr.ether_type = all;
@@ -41,9 +41,9 @@ class Pattern {
     udp_.hdr.dst_port = rte_cpu_to_be_16(port), udp_mask_.hdr.dst_port = 0xffff;
     return add(RTE_FLOW_ITEM_TYPE_UDP, &udp_, &udp_mask_);
   }
-  // To our queue. Null when the device refuses.
+  // To our queue. Null when the device refuses. In tap's priorities (tc's) all have a tag, or none.
   rte_flow* create(std::uint16_t port) {
-    const rte_flow_attr attributes{.ingress = 1};
+    const rte_flow_attr attributes{.priority = is_tagged_ ? 1u : 0u, .ingress = 1};
     const rte_flow_action_queue queue{.index = 0};
     const std::array<rte_flow_action, 2> actions{
         {{RTE_FLOW_ACTION_TYPE_QUEUE, &queue}, {RTE_FLOW_ACTION_TYPE_END, nullptr}}};
@@ -57,6 +57,7 @@ class Pattern {
     return *this;
   }
 
+  bool is_tagged_;
   rte_flow_item_eth ethernet_{}, ethernet_mask_{};
   rte_flow_item_vlan vlan_{}, vlan_mask_{};
   rte_flow_item_ipv4 ip_{}, ip_mask_{};

@@ -143,13 +143,15 @@ class PacketCluster(Cluster):
 
 
 class NicCluster(PacketCluster):
-    """The same over two NICs of this host, bound to vfio-pci and joined by a cable: the primary's and the replica's."""
+    """The same over two NICs of this host, bound to vfio-pci and joined by a cable: the primary's and the replica's, by PCI address or MAC."""
 
     nics = ()
 
     def _port(self, name, peer_of, number, role):
         local = "10.77.0.1" if role == "server" else f"10.77.0.{number}"
-        return f'\n[[port]]\nname = "{name}"\npci = "{self.nics[role != "server"]}"\naddress = "{local}/24"\n{self.port_lines}{self._faults()}'
+        nic = self.nics[role != "server"]
+        key = "pci" if "." in nic else "mac"
+        return f'\n[[port]]\nname = "{name}"\n{key} = "{nic}"\naddress = "{local}/24"\n{self.port_lines}{self._faults()}'
 
     def start_daemon(self, name, extra=()):
         self.daemons[name] = Process(f"daemon {name}", [SLIPSTREAM, "run", "-c", self.config_path(name), *extra], self.dir / f"{name}.log", user=False)

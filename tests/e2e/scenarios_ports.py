@@ -150,7 +150,7 @@ while True:
     s.sendto(frame, sender)
 """
 
-# UDP packets to the peer, past the kernel's own IP: one whose IPv4 checksum is wrong, then one whose is right.
+# UDP packets to the peer, past the kernel's own IP: one whose IPv4 checksum is wrong, then one whose is right. Arguments: interface, MAC address, a tag.
 RAW = """
 import socket, struct, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -160,7 +160,7 @@ for wrong in (1, 0):
     total = sum(struct.unpack("!10H", head))
     checksum = ~((total & 0xffff) + (total >> 16)) & 0xffff ^ wrong
     head = head[:10] + struct.pack("!H", checksum) + head[12:]
-    s.send(bytes.fromhex(sys.argv[2].replace(":", "")) + bytes(6) + b"\\x08\\x00" + head + struct.pack("!HHHH", 7650, 7650, 108, 0) + bytes(100))
+    s.send(bytes.fromhex(sys.argv[2].replace(":", "")) + bytes(6) + bytes.fromhex(sys.argv[3]) + b"\\x08\\x00" + head + struct.pack("!HHHH", 7650, 7650, 108, 0) + bytes(100))
 """
 
 
@@ -208,7 +208,7 @@ def what_a_device_offers_is_used():
                     peer.says("up")
                     namespaces.run(host, "/usr/bin/ping", "-c", "1", "-W", "3", "10.77.0.1")
                     mac = namespaces.run(host, "ip", "neigh", "show", "10.77.0.1").stdout.split("lladdr ")[1].split()[0]
-                    done = namespaces.run(host, "/usr/bin/python3", "-c", RAW, interface, mac)
+                    done = namespaces.run(host, "/usr/bin/python3", "-c", RAW, interface, mac, "")
                     check(done.returncode == 0, done.stderr or "sent a packet with a wrong checksum and one with a right one")
                     wait_for("the right one to arrive", lambda: told(peer)["got"] > 0)
                     check(told(peer)["got"] == 1, f"the wrong one did not: {told(peer)}")
