@@ -103,6 +103,20 @@ Device::~Device() {
   (void)rte_eth_dev_close(port_);
 }
 
+void Device::close_others(std::span<const Device* const> used) {
+  const auto device_of = [](std::uint16_t port) {
+    rte_eth_dev_info info{};
+    return rte_eth_dev_is_valid_port(port) && rte_eth_dev_info_get(port, &info) == 0 ? info.device : nullptr;
+  };
+  for (std::uint16_t port = 0; port < RTE_MAX_ETHPORTS; ++port) {
+    rte_device* const device = device_of(port);
+    if (!device || std::string_view(rte_bus_name(rte_dev_bus(device))) != "pci") continue;
+    // One device may have several ports.
+    if (std::ranges::any_of(used, [&](const Device* each) { return device_of(each->port_) == device; })) continue;
+    (void)rte_dev_remove(device);
+  }
+}
+
 std::expected<void, Error> Device::find() {
   const auto port = find_port(config_.device);
   if (!port)

@@ -77,6 +77,8 @@ class Device {
   // `address` is config.address's.
   static std::expected<std::unique_ptr<Device>, Error> open(const DeviceConfig& config, std::uint32_t address,
                                                             rte_mempool* pool);
+  // Lets go of PCI devices that no `used` one is on: looking for a MAC address opens all that are bound to vfio-pci.
+  static void close_others(std::span<const Device* const> used);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;

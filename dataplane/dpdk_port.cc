@@ -48,6 +48,9 @@ std::expected<std::unique_ptr<DpdkPort>, Error> DpdkPort::open(const std::vector
   std::unique_ptr<DpdkPort> out(new DpdkPort(*pool));
   for (const DeviceConfig& config : devices)
     if (auto added = out->add_line(config); !added) return std::unexpected(added.error());
+  std::vector<const Device*> used;
+  for (const Line& line : out->lines_) used.push_back(line.device.get());
+  Device::close_others(used);
   for (const PeerConfig& config : peers)
     if (auto added = out->add_route(config); !added) return std::unexpected(added.error());
   return out;

@@ -27,7 +27,7 @@ struct FoundDevice {
 
 // What DPDK needs for the device of that name. An interface stays the kernel's, and is used through af_packet. A MAC
 // address is that of a NIC whose kernel driver DPDK works through (Mellanox: what arrives is then DPDK's, not the
-// kernel's), of another interface, or of a NIC bound to vfio-pci.
+// kernel's), of another interface, or of a NIC bound to vfio-pci; to find it among these all are opened for a moment.
 // Errors (kPort), before anything is touched: no such device, its kernel driver does not share it, a malformed MAC; and
 // refused in every spelling: a device that carries the host's default route, since taking it would cut the host off.
 // `number` is the port's, for names.

@@ -37,9 +37,9 @@ std::string quoted(std::string_view name) {
 
 template <class Members>
 std::string name_of(NodeId id, const Members& members) {
-  for (const auto& each : members)
-    if (each.id == id) return quoted(each.name);
-  CHECK(false);
+  const auto it = std::ranges::find_if(members, [&](const auto& each) { return each.id == id; });
+  CHECK(it != members.end());
+  return quoted(it->name);
 }
 
 template <class Members>
