@@ -175,6 +175,15 @@ TEST(Size, TakesUnitsOf1024) {
   EXPECT_FALSE(parse_size("99999999999999999TB"));
 }
 
+TEST(Config, APortUsesWhatItsDeviceOffersOrNothingOfIt) {
+  const std::string vdev = "vdev = \"net_memif0\"\n";
+  EXPECT_TRUE(parse_config(kPrimary, "p.toml")->ports[0].use_offloads);
+  EXPECT_FALSE(parse_config(replaced(kPrimary, vdev, vdev + "offloads = \"none\"\n"), "p.toml")->ports[0].use_offloads);
+  expect_error(replaced(kPrimary, vdev, vdev + "offloads = \"non\"\n"), {"offloads", "none"});
+  expect_error(replaced(kPrimary, vdev, "kernel_udp = true\noffloads = \"none\"\n"),
+               {"no device of its own", "ethtool"});
+}
+
 TEST(Config, TakesEveryExampleThatIsShipped) {
   std::size_t count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(SLIPSTREAM_SOURCE_DIR "/configs")) {
