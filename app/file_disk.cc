@@ -1,6 +1,7 @@
 #include "app/file_disk.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -161,6 +162,7 @@ std::string FileDisk::problem() const {
 }
 
 void FileDisk::slow_thread() {
+  pthread_setname_np(pthread_self(), "slow");
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stop_ || !queue_.empty(); });

@@ -1,6 +1,7 @@
 #include "postgres/feed_loop.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,8 +19,9 @@ constexpr std::size_t kConnectionsMax = 64;  // and here it is closed at once.
 constexpr Duration kLastWords = seconds(1);  // How long a client may take to read why it was disconnected.
 constexpr Duration kViewAge = milliseconds(100);
 constexpr Duration kRetryEvents = milliseconds(2);
-// While nobody waits for what the standby applies, its replies (two or three a commit) are read a little later, and
-// wake the data thread only if that did not look by itself: commits would pay for those wake-ups.
+// While nobody waits for what the standby applies, its replies (two or three a piece) are read a little later, along
+// with the next piece, and wake the data thread only if that did not look by itself: commits would pay for those
+// wake-ups.
 constexpr Duration kReplyUnread = microseconds(300), kReplyHeld = milliseconds(1);
 constexpr int kPiecesPerTurn = 8;  // A reader's share of a turn while others wait.
 
@@ -75,9 +77,19 @@ void FeedServer::Loop::release(const node::Release& release) {
   last_released_ = release;
   released_.store(release);
   // The primary's end alone is told along with whatever is sent next. A thread that is awake looks again before it
-  // sleeps.
+  // sleeps; one that gathers looks by itself, soon enough for what nobody waits for.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (more && sleeping_.exchange(false)) ring_bell();
+  const Sleep sleep = sleep_.load();
+  const bool wanted =
+      sleep == Sleep::kUntilBell || (sleep == Sleep::kGathering && release.apply_awaited_end > applied_seen_);
+  if (more && wanted && sleep_.exchange(Sleep::kAwake) != Sleep::kAwake) ring_bell();
+}
+
+bool FeedServer::Loop::next_event(node::StandbyEvent& event) {
+  if (!events_.pop(event)) return false;
+  if (std::holds_alternative<node::StandbyConnected>(event)) applied_seen_ = {};
+  if (const auto* reply = std::get_if<node::StandbyReply>(&event)) applied_seen_ = reply->apply;
+  return true;
 }
 
 void FeedServer::Loop::set_log_begin(Lsn begin) { log_begin_ = begin.value; }
@@ -90,6 +102,7 @@ FeedView FeedServer::Loop::view() const {
 // ---- The loop
 
 void FeedServer::Loop::run() {
+  pthread_setname_np(pthread_self(), "feed");
   while (!stop_) {
     const Instant now = monotonic();
     turn(now);
@@ -100,7 +113,12 @@ void FeedServer::Loop::run() {
 
 void FeedServer::Loop::turn(Instant now) {
   // Once, so that wait() knows whether a newer one came meanwhile.
-  release_ = released_.load();
+  newest_ = released_.load();
+  const bool more = newest_.fed_end != release_.fed_end || newest_.timeline != release_.timeline;
+  if (!more || awaited(newest_) || now >= fed_at_ + options_.gather) {
+    if (more) fed_at_ = now;
+    release_ = newest_;
+  }
   if (log_.log_begin().value != log_begin_) log_.set_log_begin(Lsn{log_begin_});
   for (std::size_t i = 0; i + 2 < polled_.size(); ++i)
     if (polled_[i + 2].revents != 0) read_from(*connections_[i], now);
@@ -177,8 +195,9 @@ void FeedServer::Loop::wait(Instant now) {
   polled_.assign({{socket_.fd(), POLLIN, 0}, {event_, POLLIN, 0}});
   for (const auto& connection : connections_) {
     const FeedSession& session = connection->session;
-    const bool unread = connection.get() == standby_ && !apply_is_awaited() && now < connection->read_at + kReplyUnread;
-    if (unread) until = std::min(until, connection->read_at + kReplyUnread);
+    const Instant readable = std::max(connection->read_at + kReplyUnread, fed_at_ + options_.gather);
+    const bool unread = connection.get() == standby_ && !awaited(newest_) && now < readable;
+    if (unread) until = std::min(until, readable);
     const int wanted = (session.wants_input() && !unread ? POLLIN : 0) | (session.output().empty() ? 0 : POLLOUT);
     polled_.push_back({connection->fd, static_cast<short>(wanted), 0});
     until = connection->busy ? now : std::min(until, session.deadline());
@@ -186,13 +205,16 @@ void FeedServer::Loop::wait(Instant now) {
   if (!waiting_.empty()) until = std::min(until, now + kRetryEvents);
   until = std::min(until, wake_at_);
   if (view_stale_) until = std::min(until, published_at_ + kViewAge);
-  sleeping_ = true;
+  const bool gathers = now < fed_at_ + options_.gather && !awaited(newest_);
+  if (gathers) until = std::min(until, fed_at_ + options_.gather);
+  sleep_ = gathers ? Sleep::kGathering : Sleep::kUntilBell;
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const bool missed = stop_ || released_.load() != release_;
+  const node::Release now_released = released_.load();
+  const bool missed = stop_ || (now_released != newest_ && (!gathers || awaited(now_released)));
   const std::int64_t left = missed ? 0 : std::max<std::int64_t>(until.ns - now.ns, 0);
   timespec timeout{left / 1'000'000'000, left % 1'000'000'000};
   const int ready = ::ppoll(polled_.data(), polled_.size(), &timeout, nullptr);
-  sleeping_ = false;
+  sleep_ = Sleep::kAwake;
   if (ready <= 0)
     for (pollfd& each : polled_) each.revents = 0;
   if (polled_[1].revents != 0) {
@@ -241,8 +263,9 @@ void FeedServer::Loop::follow_standby() {
   }
 }
 
-bool FeedServer::Loop::apply_is_awaited() const {
-  return !standby_status_ || standby_status_->apply < release_.apply_awaited_end;
+// By somebody, and not told yet. Of a standby that has just come the data thread wants to hear soon, too.
+bool FeedServer::Loop::awaited(const node::Release& release) const {
+  return !standby_status_ || standby_status_->apply < release.apply_awaited_end;
 }
 
 void FeedServer::Loop::tell_reply(const FeedSession& session) {
@@ -252,7 +275,7 @@ void FeedServer::Loop::tell_reply(const FeedSession& session) {
   const bool same = standby_status_ && standby_status_->write == status->write &&
                     standby_status_->flush == status->flush && standby_status_->apply == status->apply;
   if (same) return;
-  if (apply_is_awaited()) urgent_ = true;
+  if (awaited(newest_)) urgent_ = true;
   standby_status_ = status;
   tell(node::StandbyReply{status->write, status->flush, status->apply});
 }
@@ -295,7 +318,7 @@ void FeedServer::Loop::tell(node::StandbyEvent event) {
 void FeedServer::Loop::pass_events(Instant now) {
   while (!waiting_.empty() && events_.push(std::move(waiting_.front()))) {
     waiting_.pop_front();
-    if (wake_at_ == kNever) wake_at_ = now + kReplyHeld;
+    if (wake_at_ == kNever) wake_at_ = now + std::max(kReplyHeld, options_.gather);
   }
   if (wake_at_ == kNever || (!urgent_ && now < wake_at_)) return;
   if (options_.wake && (urgent_ || !events_.all_taken())) options_.wake();

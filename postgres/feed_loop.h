@@ -32,7 +32,7 @@ class FeedServer::Loop {
   void start();
   void stop();
   void release(const node::Release& release);
-  bool next_event(node::StandbyEvent& event) { return events_.pop(event); }
+  bool next_event(node::StandbyEvent& event);
   Lsn needed_from() const { return Lsn{needed_from_.load()}; }
   void set_log_begin(Lsn begin);
   FeedView view() const;
@@ -63,7 +63,7 @@ class FeedServer::Loop {
   void say_goodbye();
 
   void follow_standby();
-  bool apply_is_awaited() const;
+  bool awaited(const node::Release& release) const;
   void tell_reply(const FeedSession& session);
   void tell_feedback(const FeedSession& session);
   void tell(node::StandbyEvent event);
@@ -79,7 +79,9 @@ class FeedServer::Loop {
   FeedContext context_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<pollfd> polled_;
-  node::Release release_{};  // As of this turn.
+  node::Release newest_{};   // As of this turn.
+  node::Release release_{};  // The same, or an earlier one while what comes is gathered.
+  Instant fed_at_{};         // When that moved last.
   std::uint32_t next_pid_ = 1;
 
   // The standby, as told to the data thread.
@@ -97,8 +99,10 @@ class FeedServer::Loop {
 
   // Between threads.
   LatestRelease released_;
-  node::Release last_released_{};  // The data thread's.
-  std::atomic<bool> sleeping_{false};
+  node::Release last_released_{};  // The data thread's,
+  Lsn applied_seen_{};             // and what it knows to be applied.
+  enum class Sleep : std::uint8_t { kAwake, kGathering /* the bell is for what is awaited */, kUntilBell };
+  std::atomic<Sleep> sleep_{Sleep::kAwake};
   std::atomic<bool> stop_{false};
   std::atomic<std::uint64_t> log_begin_;
   std::atomic<std::uint64_t> needed_from_{UINT64_MAX};

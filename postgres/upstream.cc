@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <chrono>
@@ -67,6 +68,7 @@ void PostgresUpstream::push(node::UpstreamEvent event, SpscRing<node::UpstreamEv
 }
 
 void PostgresUpstream::replication_thread() {
+  pthread_setname_np(pthread_self(), "replication");
   int backoff_ms = 100;
   do {
     backoff_ms = stream() ? 100 : std::min(2 * backoff_ms, 2000);
@@ -91,6 +93,7 @@ bool PostgresUpstream::stream() {
 // ---- The SQL session
 
 void PostgresUpstream::sql_thread() {
+  pthread_setname_np(pthread_self(), "sql");
   int backoff_ms = 200;
   do {
     auto session =

@@ -182,6 +182,31 @@ TEST_F(Feed, SendsAReleaseAtOnce) {
   EXPECT_LT(took[25], 20'000) << "the median, in microseconds";
 }
 
+// A standby that has replied, so that it is known what it has applied.
+TEST_F(Feed, GathersWhatNobodyWaitsForAndSendsTheRestAtOnce) {
+  options.gather = seconds(3);
+  run();
+  Told told(*server);
+  Client client(socket());
+  release(Lsn{0x100100});
+  client.start("standby_b", "0/100000");
+  ASSERT_TRUE(client.take_wal(0x100));
+  client.reply(Lsn{0x100100});
+  const auto took = [&](const node::Release& next) {
+    const auto began = std::chrono::steady_clock::now();
+    server->release(next);
+    EXPECT_TRUE(client.take_wal(next.fed_end.value - 0x100000));
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  };
+  // It may take the second of these for the reply to be known.
+  (void)took({Lsn{0x100200}, Lsn{0x100200}, TimelineId{1}});
+  EXPECT_GT(took({Lsn{0x100300}, Lsn{0x100300}, TimelineId{1}}), 1.5);
+  ASSERT_TRUE(told.applied(Lsn{0x100100}));
+  EXPECT_LT(took({Lsn{0x100400}, Lsn{0x100400}, TimelineId{1}, Lsn{0x100380}}), 1.5) << "awaited";
+  client.reply(Lsn{0x100400});
+  EXPECT_TRUE(told.applied(Lsn{0x100400})) << "its reply, too";
+}
+
 TEST_F(Feed, TellsTheDataThreadOfItsStandbyInOrder) {
   run();
   Told told(*server);
