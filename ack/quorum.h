@@ -37,6 +37,10 @@ class Quorum {
   bool update(std::span<const ReplicaAcks> replicas);
   const Ends& committed_ends() const { return ends_; }
   const Policy& policy() const { return policy_; }  // The one in force: the old one during a change.
+  // The log ends here: what was committed beyond is none of it, and other bytes take its place.
+  void forget_beyond(Lsn end) {
+    for (Lsn& each : ends_.at) each = std::min(each, end);
+  }
 
   void begin_change(Policy next);
   void

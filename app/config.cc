@@ -46,6 +46,7 @@ void read_primary(TomlReader& reader, PrimaryConfig& out) {
       !command.empty() && (command.find("%f") == std::string::npos || command.find("%p") == std::string::npos))
     reader.fail("restore_command", "primary.restore_command does not say which segment it wants, or where to put it",
                 "use %f for the segment's name and %p for the path, as in PostgreSQL's restore_command");
+  reader.choice("ship", {"flushed", "written"}, out.ship);
   if (reader.has("catch_up_rate")) reader.size("catch_up_rate", out.catch_up_rate.emplace());
   if (!reader.has("slow_backlog")) return;
   reader.size("slow_backlog", out.slow_backlog.emplace());

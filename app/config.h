@@ -67,8 +67,9 @@ struct PrimaryConfig {
   std::string application_name = "slipstream";
   std::string slot = "slipstream";
   std::string state_directory;
-  std::string wal_directory;    // Empty: PostgreSQL's data_directory/pg_wal.
-  std::string restore_command;  // Brings back what replicas need and pg_wal no longer has. Empty: nothing does.
+  std::string wal_directory;     // Empty: PostgreSQL's data_directory/pg_wal.
+  std::string restore_command;   // Brings back what replicas need and pg_wal no longer has. Empty: nothing does.
+  std::string ship = "flushed";  // Or "written": WAL goes out before PostgreSQL has flushed it.
   std::optional<ByteCount> catch_up_rate;  // A second, while no commit waits for it; 0: no limit. Absent: found.
   std::optional<ByteCount> slow_backlog;   // A replica further behind is served from files. Absent: the ring's size.
 };

@@ -29,11 +29,12 @@ class Network {
   node::Port& unsealed_port() { return *port_; }
   void describe(node::Snapshot& snapshot) const;  // Adds the ports, and what was refused before the node saw it.
 
-  // The data thread's life, on the calling thread: step(now) until `stop`. `deadline()` is the node's. `disk` may be
-  // null: no completion of it wakes the thread.
+  // The data thread's life, on the calling thread: step(now) until `stop`. May be lived again, with another waker.
+  // `deadline()` is the node's. `disk` may be null: no completion of it wakes the thread.
   template <class Step, class Deadline>
   void run(const Config& config, FileDisk* disk, dataplane::Waker& waker, Step step, Deadline deadline,
            const std::atomic<bool>& stop) {
+    const dataplane::ThreadAsBefore before;
     dataplane::IdleStrategy idle = prepare(config, disk, waker);
     const auto turn_at = [&](Instant now) {
       return inner_->is_restless() ? now : std::max(deadline(), now + kShortestSleep);

@@ -23,6 +23,8 @@
 #include "postgres/sql_session.h"
 #include "postgres/upstream.h"
 #include "wal/io/files.h"
+#include "wal/io/stale_pages.h"
+#include "wal/io/written_watch.h"
 
 namespace slipstream::app {
 namespace {
@@ -154,13 +156,16 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   node::PrimaryOptions options;
   options.id = config.self().number, options.name = config.name, options.policy = config.policy;
   options.replicas = std::move(replicas);
+  options.ship_written = config.primary.ship == "written";
   options.catch_up_rate = config.primary.catch_up_rate;
   options.slow_backlog = config.primary.slow_backlog;
   for (const NodeConfig* replica : config.replicas()) options.rate_limits.push_back(replica->limits);
   options.random_seed = random_u64();
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
-  postgres::PostgresUpstream upstream(
-      {config.primary.conninfo, config.primary.application_name, config.primary.slot, facts->system, wake});
+  postgres::PostgresUpstream upstream({config.primary.conninfo, config.primary.application_name, config.primary.slot,
+                                       facts->system, wake, [&](Lsn flushed_end, TimelineId timeline) {
+                                         return wal::io::stale_pages_end(wal_directory, layout, timeline, flushed_end);
+                                       }});
 
   Mailbox mailbox(wake);
   PrimaryControl answers(config, node, mailbox, upstream, disk, *network);
@@ -174,12 +179,19 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
                         [&] { return mailbox.call([&] { return complete_log(node); }); }});
   ServiceNotifier notifier(
       [&] { return mailbox.call([&] { return service_line(node.snapshot(dataplane::monotonic_now())); }); });
+  std::optional<wal::io::WrittenWatch> written;
+  if (options.ship_written) {
+    auto watch = wal::io::WrittenWatch::start(wal_directory);
+    if (!watch) return std::unexpected(watch.error());
+    waker.watch_only(written.emplace(std::move(*watch)).fd());
+  }
   std::string state_shown;
   JoinedReplicas joined;
   Instant looked{};
   network->run(
       config, &disk, waker,
       [&](Instant now) {
+        if (written && written->take()) node.on_written();
         const bool stepped = node::step(node, network->port(), disk, upstream, now);
         const bool worked = mailbox.drain() || stepped;
         if (now - looked > seconds(1)) {

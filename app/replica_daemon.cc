@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <optional>
 #include <thread>
 
 #include "app/control.h"
@@ -254,14 +255,23 @@ bool standby_away(const node::ReplicaNode& node, Mailbox& mailbox) {
   return view.state == "receiving" && !view.standby_connected;
 }
 
-}  // namespace
+enum class Ended : std::uint8_t {
+  kStopped,
+  kToReopen,  // The log is to be cut, which opening its directory does.
+};
 
-std::expected<void, Error> run_replica(const Config& config, const std::atomic<bool>& stop) {
+// Opens the directory, serves it and closes it; all of it but the network, which lives as long as the process: DPDK is
+// started once in each.
+std::expected<Ended, Error> serve(const Config& config, std::optional<Network>& network,
+                                  const std::atomic<bool>& stop) {
   auto directory = ReplicaDirectory::open(config.replica.directory);
   if (!directory) return std::unexpected(directory.error());
   if (auto dropped = drop_ledgers_beyond(*directory); !dropped) return std::unexpected(dropped.error());
-  auto network = Network::open(config);
-  if (!network) return std::unexpected(network.error());
+  if (!network) {
+    auto opened = Network::open(config);
+    if (!opened) return std::unexpected(opened.error());
+    network.emplace(std::move(*opened));
+  }
 
   dataplane::Waker waker;
   const auto wake = [&waker] { waker.notify(); };
@@ -326,6 +336,7 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
       [&] { return mailbox.call([&] { return service_line(node.snapshot(dataplane::monotonic_now())); }); });
   std::string state_shown;
   Instant looked{};
+  std::atomic<bool> over{false};
   network->run(
       config, &disk, waker,
       [&](Instant now) {
@@ -336,10 +347,12 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
           const std::string shown = state_line(node.snapshot(now));
           if (shown != state_shown) spdlog::info("{}", state_shown = shown);
         }
+        if (stop || node.wants_reopen()) over = true;
         return worked;
       },
-      [&] { return node.deadline(); }, stop);
-  ServiceNotifier::stopping();
+      [&] { return node.deadline(); }, over);
+  const Ended ended = stop ? Ended::kStopped : Ended::kToReopen;
+  if (ended == Ended::kStopped) ServiceNotifier::stopping();
   // An orderly stop makes everything received durable (R3), and the state file tells so: a few more turns.
   NothingMoreReceived quiet(network->port());
   for (int i = 0; i < 1000 && !node.settle(); ++i) {
@@ -352,8 +365,20 @@ std::expected<void, Error> run_replica(const Config& config, const std::atomic<b
   keeper.join();
   ledgers.stop();
   control->reset();
-  spdlog::info("replica {}: stopped in order", config.name);
-  return {};
+  if (ended == Ended::kStopped) spdlog::info("replica {}: stopped in order", config.name);
+  return ended;
+}
+
+}  // namespace
+
+std::expected<void, Error> run_replica(const Config& config, const std::atomic<bool>& stop) {
+  std::optional<Network> network;
+  while (true) {
+    const auto ended = serve(config, network, stop);
+    if (!ended) return std::unexpected(ended.error());
+    if (*ended == Ended::kStopped) return {};
+    spdlog::info("replica {}: its log differs from the primary's, and is opened anew to cut it", config.name);
+  }
 }
 
 }  // namespace slipstream::app

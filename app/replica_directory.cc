@@ -1,6 +1,7 @@
 #include "app/replica_directory.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <iterator>
@@ -9,6 +10,9 @@
 #include "app/log_order.h"
 #include "app/memory.h"
 #include "dataplane/idle.h"
+#include "node/log_cut.h"
+#include "wal/io/ledger_files.h"
+#include "wal/io/log_tail.h"
 
 namespace slipstream::app {
 namespace {
@@ -50,12 +54,8 @@ std::optional<wal::TimelineHistory> history_in(const std::filesystem::path& wal,
   return parsed ? std::optional(std::move(*parsed)) : std::nullopt;
 }
 
-// The state file knows better: a record that began at scan_begin was whole on storage, and so was all that was final.
-std::optional<Error> damage(const std::filesystem::path& wal, const node::State& state,
-                            const wal::TimelineHistory& history, const wal::Recovered& found) {
-  const Lsn known = std::max(state.final_end, state.scan_begin);
-  const bool last_record_lost = state.scan_begin_is_record && found.durable_end <= state.scan_begin;
-  if (found.durable_end >= known && !last_record_lost) return std::nullopt;
+Error lost(const std::filesystem::path& wal, const node::State& state, const wal::TimelineHistory& history,
+           const wal::Recovered& found, Lsn known) {
   const wal::SegmentLayout layout(state.segment_size);
   const std::uint64_t number = layout.number_of(found.stopped_at);
   std::filesystem::path segment;
@@ -79,6 +79,22 @@ std::optional<Error> damage(const std::filesystem::path& wal, const node::State&
       "replica anew with init-standby");
 }
 
+// The state file knows better: a record that began at scan_begin was whole on storage, and so was all that was final.
+std::optional<Error> damage(const std::filesystem::path& wal, const node::State& state,
+                            const wal::TimelineHistory& history, const wal::Recovered& found) {
+  const Lsn known = std::max(state.final_end, state.scan_begin);
+  const bool last_record_lost = state.scan_begin_is_record && found.durable_end <= state.scan_begin;
+  if (found.durable_end >= known && !last_record_lost) return std::nullopt;
+  return lost(wal, state, history, found, known);
+}
+
+// From where on the log is scanned, when a record is known to begin at `known`.
+Lsn begin_of_scan(const node::State& state, Lsn known, ReplicaDirectory::Check check) {
+  if (check == ReplicaDirectory::Check::kWhole || known.value <= state.log_begin.value + kRecentBytes)
+    return state.log_begin;
+  return wal::SegmentLayout(state.segment_size).segment_begin(Lsn{known.value - kRecentBytes});
+}
+
 std::expected<void, Error> check_there(const std::filesystem::path& path) {
   std::error_code problem;
   if (!std::filesystem::exists(path / "state", problem)) {
@@ -89,6 +105,62 @@ std::expected<void, Error> check_there(const std::filesystem::path& path) {
         directory_error(path, "not a replica's directory: it has no state file",
                         "make it with: slipstream init-standby -c FILE --primary CONNINFO -D PGDATA"));
   }
+  return {};
+}
+
+// What the log holds below the begin of what is to be cut.
+std::expected<wal::Recovered, Error> kept_by_cut(const std::filesystem::path& wal, const node::State& state,
+                                                 const wal::TimelineHistory& history) {
+  const wal::SegmentLayout layout(state.segment_size);
+  const Lsn from = state.replacement->from;
+  wal::io::FileSegmentSource source(wal, layout, history);
+  const auto scan = [&](Lsn begin) {
+    return wal::recover(source, layout, begin, wal::Scanner::Start::kPage, {state.system, {}}, from);
+  };
+  const Lsn begin = begin_of_scan(state, node::scan_begin_of_cut(state), ReplicaDirectory::Check::kRecent);
+  wal::Recovered kept = scan(begin);
+  // All of the last GiB may be in the midst of one record.
+  if (kept.last_record_begin.value == 0 && begin > state.log_begin) kept = scan(state.log_begin);
+  if (source.problem()) return std::unexpected(*source.problem());
+  // All below was whole, and the primary found it equal to its own: nothing may be cut because it cannot be read.
+  if (kept.stopped_at != from) return std::unexpected(lost(wal, state, history, kept, from));
+  return kept;
+}
+
+std::expected<void, Error> keep_state(const std::filesystem::path& path, node::State& state, node::State&& changed) {
+  if (auto kept = wal::io::durable_replace(path / "state", node::encode(changed)); !kept) return kept;
+  state = std::move(changed);
+  return {};
+}
+
+// A cut that the primary asked for is finished, whatever was done of it before a crash: the tail is set aside, then
+// cleared, then forgotten.
+std::expected<void, Error> cut_log(const std::filesystem::path& path, node::State& state,
+                                   const wal::TimelineHistory& history) {
+  if (auto no = node::objection_to_cut(state)) {
+    no->where = (path / "state").string();
+    return std::unexpected(*no);
+  }
+  const wal::SegmentLayout layout(state.segment_size);
+  const std::filesystem::path wal = path / "wal";
+  const auto kept = kept_by_cut(wal, state, history);
+  if (!kept) return std::unexpected(kept.error());
+  const node::ReplacementIntent asked = *state.replacement;
+  const Lsn at = kept->durable_end;
+  if (at != asked.from)
+    if (auto done = keep_state(path, state, node::state_before_cut(state, *kept)); !done) return done;
+  const std::filesystem::path aside = path / "aside" / fmt::format("{:016X}-{:016X}", at.value, asked.old_end.value);
+  const auto set_aside = wal::io::set_tail_aside(wal, layout, history, at, aside);
+  if (!set_aside) return std::unexpected(set_aside.error());
+  if (auto dropped = wal::io::remove_ledgers_beyond(path / "ledger", layout, at); !dropped)
+    return std::unexpected(dropped.error());
+  if (auto cleared = wal::io::clear_tail(wal, layout, history, at); !cleared) return cleared;
+  if (auto done = keep_state(path, state, node::state_after_cut(state, *kept)); !done) return done;
+  spdlog::warn(
+      "the log was cut at {}; it ended at {}. The primary found that it differs from its own from {} on: WAL of an "
+      "earlier life of PostgreSQL, which lost it before it was flushed. {}",
+      to_string(at), to_string(asked.old_end), to_string(asked.from),
+      *set_aside ? "What was cut is kept in " + aside.string() : "Nothing of it was left");
   return {};
 }
 
@@ -105,10 +177,10 @@ std::expected<ReplicaDirectory, Error> recover(const std::filesystem::path& path
   if (!history)
     return std::unexpected(directory_error(wal / history.error().where, history.error().what, history.error().remedy));
 
-  const Lsn begin =
-      check == ReplicaDirectory::Check::kRecent && state->scan_begin.value > state->log_begin.value + kRecentBytes
-          ? layout.segment_begin(Lsn{state->scan_begin.value - kRecentBytes})
-          : state->log_begin;
+  if (state->replacement && use == wal::io::LogUse::kWrite)
+    if (auto cut = cut_log(path, *state, *history); !cut) return std::unexpected(cut.error());
+
+  const Lsn begin = begin_of_scan(*state, state->scan_begin, check);
   wal::io::FileSegmentSource source(wal, layout, *history);
   const auto recovered = wal::recover(source, layout, begin, wal::Scanner::Start::kPage, {state->system, {}});
   // What cannot be read is no torn tail: it may have been acknowledged.

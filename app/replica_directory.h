@@ -37,7 +37,8 @@ struct ReplicaDirectory {
   };
   // Locks, reads and recovers. Errors (kDirectory): not initialised, not usable, in use, a primary's; or damaged: it
   // names the segment and the position where the log ends although the state file knows that it was durable beyond. A
-  // torn tail behind what is known to be durable is no error.
+  // torn tail behind what is known to be durable is no error. Where a cut was asked for (State::replacement) the log is
+  // cut first.
   static std::expected<ReplicaDirectory, Error> open(const std::filesystem::path& path, Check check = Check::kRecent);
   // The same of another replica's directory, or of a copy, that nobody writes to meanwhile: nothing in it is changed.
   static std::expected<ReplicaDirectory, Error> look_at(const std::filesystem::path& path, Check check);

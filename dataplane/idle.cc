@@ -37,12 +37,18 @@ Waker::Waker() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { watch(event_);
 Waker::~Waker() { close(event_); }
 
 void Waker::watch(int fd, Tell tell) {
-  CHECK(watched_.size() <= kWatchedMax);
   int domain = 0;
   socklen_t size = sizeof domain;
   const bool socket = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0;
+  add(fd, {!socket ? Kind::kEvent : domain == AF_UNIX ? Kind::kBell : Kind::kLeft, std::move(tell)});
+}
+
+void Waker::watch_only(int fd) { add(fd, {Kind::kLeft, {}}); }
+
+void Waker::add(int fd, Watched watched) {
+  CHECK(watched_.size() <= kWatchedMax);
   polled_.push_back({fd, POLLIN, 0});
-  watched_.push_back({!socket ? Kind::kEvent : domain == AF_UNIX ? Kind::kBell : Kind::kSocket, std::move(tell)});
+  watched_.push_back(std::move(watched));
   if (watched_.back().tell) watched_.back().tell(false);
 }
 
@@ -128,6 +134,15 @@ void prepare_data_thread(int core) {
   CPU_ZERO(&set);
   CPU_SET(core, &set);
   sched_setaffinity(0, sizeof set, &set);
+}
+
+ThreadAsBefore::ThreadAsBefore() : slack_ns_(prctl(PR_GET_TIMERSLACK)) {
+  if (sched_getaffinity(0, sizeof cores_, &cores_) != 0) CPU_ZERO(&cores_);
+}
+
+ThreadAsBefore::~ThreadAsBefore() {
+  if (CPU_COUNT(&cores_) > 0) (void)sched_setaffinity(0, sizeof cores_, &cores_);
+  if (slack_ns_ > 0) (void)prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(slack_ns_));
 }
 
 }  // namespace slipstream::dataplane

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -25,14 +26,16 @@ class Waker {
   // there is news already.
   using Tell = std::function<bool(bool on)>;
   // An eventfd or a UNIX datagram socket (a bell), non-blocking: a sleep that it ends reads it empty. Or another
-  // socket, whose datagrams are left to whoever receives them. At most kWatchedMax.
+  // socket, whose datagrams are left to whoever receives them. At most kWatchedMax, with those of watch_only().
   void watch(int fd, Tell tell = {});
+  // Any descriptor: what it holds is left to whoever takes from it, which must happen each turn, or no sleep lasts.
+  void watch_only(int fd);
   void notify();                 // Any thread.
   void sleep(Duration at_most);  // The data thread.
 
  private:
   static constexpr std::size_t kWatchedMax = 31;
-  enum class Kind : std::uint8_t { kEvent, kBell, kSocket };
+  enum class Kind : std::uint8_t { kEvent, kBell, kLeft };
   struct Watched {
     Kind kind = Kind::kEvent;
     Tell tell;
@@ -76,6 +79,20 @@ class IdleStrategy {
 Instant monotonic_now();  // CLOCK_MONOTONIC
 int usable_cores();
 void prepare_data_thread(int core);  // Pins it to `core` (-1: not), and makes short sleeps short.
+
+// What prepare_data_thread() changes of the calling thread is as before when this ends: threads that it starts later,
+// as when a directory is opened anew, inherit nothing of it.
+class ThreadAsBefore {
+ public:
+  ThreadAsBefore();
+  ~ThreadAsBefore();
+  ThreadAsBefore(const ThreadAsBefore&) = delete;
+  ThreadAsBefore& operator=(const ThreadAsBefore&) = delete;
+
+ private:
+  cpu_set_t cores_;
+  int slack_ns_;
+};
 
 // Turns until `stop`: `step(now)` says whether anything happened, `deadline(now)` when it wants the next turn at the
 // latest.

@@ -22,9 +22,17 @@ void Comparison::start(LsnRange log, Lsn final_end, Lsn known_final_end) {
   theirs_.clear();
   index_ = 0;
   reading_ = false;
+  different_end_.reset();
+}
+
+void Comparison::search() {
+  different_end_ = theirs_[index_].range.end;
+  theirs_.clear();
 }
 
 LsnRange Comparison::window() const {
+  if (different_end_)
+    return {compared_end_, compared_end_ + ByteCount{((*different_end_ - compared_end_).value + 1) / 2}};
   const Lsn window_end{align_down(compared_end_, wal::kBlockBytes).value + protocol::kDigestsMax * wal::kBlockBytes};
   return {compared_end_, std::min(window_end, end_)};
 }
@@ -60,9 +68,23 @@ Comparison::Outcome Comparison::on_block(std::span<const std::byte> bytes) {
   const auto& theirs = theirs_[index_];
   // What was final never changed, and the slot let the primary remove it: the rest is compared still.
   if (bytes.empty() && theirs.range.end > known_final_end_) return Outcome::kGone;
-  if (!bytes.empty() && xxh3_128(bytes) != theirs.digest) return Outcome::kDifferent;
+  const bool different = !bytes.empty() && xxh3_128(bytes) != theirs.digest;
+  if (different_end_) return halve(theirs.range, different);
+  if (different) return Outcome::kDifferent;
   compared_end_ = theirs.range.end;
   if (++index_ == theirs_.size()) theirs_.clear();
+  return done() ? Outcome::kDone : Outcome::kGoesOn;
+}
+
+Comparison::Outcome Comparison::halve(LsnRange half, bool different) {
+  if (different)
+    different_end_ = half.end;
+  else
+    compared_end_ = half.end;
+  theirs_.clear();
+  if (different && half.size() == ByteCount{1}) return Outcome::kFound;
+  // What differed does so no longer: the first reading was wrong.
+  if (compared_end_ == *different_end_) different_end_.reset();
   return done() ? Outcome::kDone : Outcome::kGoesOn;
 }
 

@@ -14,6 +14,7 @@ using protocol::Verdict;
 constexpr Duration kRetry = milliseconds(100);
 constexpr Duration kRefusedRetry = seconds(2);
 constexpr Duration kFeedbackKept = seconds(60);  // A walsender's patience with a silent standby.
+constexpr Duration kNewsHold = milliseconds(1);
 constexpr std::uint32_t kHistoryPiece = 1024;
 constexpr std::array<std::byte, protocol::kFrameBytesMax> kPadding{};
 
@@ -118,7 +119,9 @@ Verdict Peer::on_refuse(const protocol::FrameHeader& from, const protocol::Refus
     return Verdict::kDuplicate;  // A late answer to a greeting that came twice.
   if (used) used_epoch_ = refused.promised;
   if (refused.reason == RefuseReason::kNoSession) {
-    if (state_ == State::kActive || state_ == State::kAdopting || state_ == State::kComparing) begin_handshake(now);
+    if (state_ == State::kActive || state_ == State::kAdopting || state_ == State::kComparing ||
+        state_ == State::kCutting)
+      begin_handshake(now);
     return Verdict::kAccepted;
   }
   drop_session();
@@ -130,7 +133,9 @@ Verdict Peer::on_refuse(const protocol::FrameHeader& from, const protocol::Refus
 
 Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
   if (state_ != State::kHello)
-    return state_ == State::kComparing || state_ == State::kAdopting ? Verdict::kDuplicate : Verdict::kUnexpected;
+    return state_ == State::kComparing || state_ == State::kCutting || state_ == State::kAdopting
+               ? Verdict::kDuplicate
+               : Verdict::kUnexpected;
   // Positions heard in this process life from the same log stay true even if its state file is a second older.
   const Lsn known_final_end = log_id_ == welcome.log_id ? std::max(final_end_, welcome.final_end) : welcome.final_end;
   welcome_ = welcome;
@@ -153,14 +158,15 @@ Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
         fmt::format("the node with number {} calls itself {}, but is configured as {}: make the configurations agree",
                     member_.id.value, welcome.name, member_.name),
         now);
-  } else if (welcome.durable_end > facts_.flushed_end) {
+  } else if (welcome.durable_end > known_end() && (!facts_.all_flushed || known_final_end > known_end())) {
     refuse(RefuseReason::kPrimaryBehind,
            fmt::format("{} holds WAL to {}, but this primary's PostgreSQL has flushed only to {}: it lost flushed WAL. "
                        "Promote {} instead",
-                       member_.name, to_string(welcome.durable_end), to_string(facts_.flushed_end), member_.name),
+                       member_.name, to_string(welcome.durable_end), to_string(known_end()), member_.name),
            now);
   } else {
-    comparison_.start({welcome.log_begin, welcome.durable_end}, welcome.final_end, known_final_end);
+    comparison_.start({welcome.log_begin, std::min(welcome.durable_end, known_end())}, welcome.final_end,
+                      known_final_end);
     start_comparison(now);
   }
   return Verdict::kAccepted;
@@ -176,8 +182,41 @@ void Peer::refuse_copy(const std::string& of, Instant now) {
 void Peer::start_comparison(Instant now) {
   state_ = State::kComparing;
   reason_.clear();
-  if (comparison_.done()) return send_adoption(now);
+  if (comparison_.done()) return on_compared(now);
   if (const auto range = comparison_.wanted()) send_later(protocol::DigestRequest{*range});
+  retry_at_ = now + kRetry;
+}
+
+// What lies beyond was written by a life of PostgreSQL that lost it: nobody was told of it (S1).
+void Peer::on_compared(Instant now) {
+  welcome_.durable_end > comparison_.compared_end() ? send_cut(now) : send_adoption(now);
+}
+
+// Bytes that are no longer PostgreSQL's own were never acknowledged, if all that was written is flushed, and never
+// final, if they are not below that. Those before the first of them may have been: the cut is exact (S2).
+void Peer::on_difference(LsnRange block, Instant now) {
+  if (facts_.all_flushed && block.end > comparison_.known_final_end()) {
+    comparison_.search();
+    return start_comparison(now);
+  }
+  refuse_divergent(block, now);
+}
+
+void Peer::refuse_divergent(LsnRange block, Instant now) {
+  refuse(RefuseReason::kDivergent,
+         fmt::format("{} and this primary hold different bytes in {}{}: find out which is right, then make the other "
+                     "anew (init-standby)",
+                     member_.name, to_string(block),
+                     block.end <= comparison_.known_final_end() ? ", below what was final" : ""),
+         now);
+}
+
+void Peer::send_cut(Instant now) {
+  state_ = State::kCutting;
+  reason_ = fmt::format("{} holds WAL from {} to {} that PostgreSQL lost before it was flushed: it is being cut off",
+                        member_.name, to_string(comparison_.compared_end()), to_string(welcome_.durable_end));
+  control_.clear();
+  send_later(protocol::Cut{comparison_.compared_end(), welcome_.durable_end});
   retry_at_ = now + kRetry;
 }
 
@@ -194,15 +233,13 @@ void Peer::go_on_comparing(Comparison::Outcome outcome, LsnRange block, Instant 
       }
       break;
     case Comparison::Outcome::kDone:
-      send_adoption(now);
+      on_compared(now);
       break;
     case Comparison::Outcome::kDifferent:
-      refuse(
-          RefuseReason::kDivergent,
-          fmt::format("{} and this primary hold different bytes in {}{}: find out which is right, then make the other "
-                      "anew (init-standby)",
-                      member_.name, to_string(block), block.end <= welcome_.final_end ? ", below what was final" : ""),
-          now);
+      on_difference(block, now);
+      break;
+    case Comparison::Outcome::kFound:
+      comparison_.compared_end() >= comparison_.known_final_end() ? send_cut(now) : refuse_divergent(block, now);
       break;
     case Comparison::Outcome::kGone:
       refuse(RefuseReason::kWalGone,
@@ -240,7 +277,7 @@ Verdict Peer::on_ack(const protocol::Ack& acked, Instant now) {
     if (acked.received_end != welcome_.durable_end) return Verdict::kBadAck;
     state_ = State::kActive;
     sender_.emplace(welcome_.durable_end, acked.window_end, facts_.heartbeat, now, limits_);
-    sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
+    sender_->on_news(facts_.flushed_end, facts_.confirmed_end, {}, now);
     path_ = protocol::PathMtu(now);
     read_cursor_ = welcome_.durable_end;
     last_record_.emplace(wal::SegmentLayout(facts_.segment_size), facts_.system, welcome_.durable_end);
@@ -334,6 +371,9 @@ void Peer::on_deadline(Instant now) {
       if (const auto range = comparison_.wanted()) send_later(protocol::DigestRequest{*range});
       retry_at_ = now + kRetry;
       break;
+    case State::kCutting:
+      send_cut(now);
+      break;
     case State::kAdopting:
       send_adoption(now);
       break;
@@ -358,7 +398,7 @@ bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
     return true;
   }
   if (state_ != State::kActive) return false;
-  sender_->on_news(facts_.flushed_end, facts_.confirmed_end, now);
+  sender_->on_news(facts_.flushed_end, facts_.confirmed_end, news_hold(), now);
   offer_batches();
   path_.on_port(frame_bytes_max);
   if (next_path_probe(out, now) || next_data(path_.frame_bytes(), out, now)) return true;
@@ -366,6 +406,12 @@ bool Peer::next_frame(std::size_t frame_bytes_max, OutFrame& out, Instant now) {
   out.head_bytes = protocol::encode(header(now), protocol::Probe{sender_->probe_end(now), true}, out.head);
   sender_->on_probe_sent(now);
   return true;
+}
+
+// What went ahead is confirmed a little later: that goes along with the next data, unless a standby is waited for.
+Duration Peer::news_hold() const {
+  const bool awaited = facts_.apply_awaited_end > ends_[ack::Level::kApplied];
+  return facts_.goes_ahead && !awaited ? kNewsHold : Duration{};
 }
 
 void Peer::offer_batches() {

@@ -43,6 +43,9 @@ struct PrimaryFacts {
   Lsn confirmed_end;
   Lsn valid_end;
   Lsn flushed_at_connection;  // Commits below may have been acknowledged in earlier lives.
+  bool goes_ahead = false;    // WAL is shipped as soon as it is written.
+  Lsn apply_awaited_end;      // Of the last commit seen then whose client waits for its being applied.
+  bool all_flushed = false;   // And none beyond: all that was written before the connection lies below (S1).
   std::uint64_t policy_version = 0;
   std::string policy_text;
   std::vector<protocol::PolicyMember> members;
@@ -105,7 +108,7 @@ class Peer {
   void fill(ReplicaView& view, Instant now) const;
 
  private:
-  enum class State : std::uint8_t { kIdle, kHello, kComparing, kAdopting, kActive, kRefused };
+  enum class State : std::uint8_t { kIdle, kHello, kComparing, kCutting, kAdopting, kActive, kRefused };
   protocol::FrameHeader header(Instant now, Lsn position = {});
   void send_later(protocol::Body body) { control_.push_back(std::move(body)); }
   void begin_handshake(Instant now);
@@ -113,11 +116,18 @@ class Peer {
   void refuse(protocol::RefuseReason reason, std::string text, Instant now);
   void start_comparison(Instant now);
   void go_on_comparing(Comparison::Outcome outcome, LsnRange block, Instant now);
+  void on_compared(Instant now);
+  void on_difference(LsnRange block, Instant now);
   void send_adoption(Instant now);
+  void send_cut(Instant now);
+  void refuse_divergent(LsnRange block, Instant now);
+  // Of this server's WAL: what it has flushed, and what was shipped ahead of that.
+  Lsn known_end() const { return std::max(facts_.flushed_end, facts_.valid_end); }
   protocol::Verdict on_welcome(const protocol::Welcome& welcome, Instant now);
   protocol::Verdict on_digests(const protocol::DigestReply& reply, Instant now);
   protocol::Verdict on_ack(const protocol::Ack& ack, Instant now);
   protocol::Verdict on_refuse(const protocol::FrameHeader& from, const protocol::Refuse& refuse, Instant now);
+  Duration news_hold() const;
   void offer_batches();
   bool next_path_probe(OutFrame& out, Instant now);
   bool next_data(std::size_t frame_bytes, OutFrame& out, Instant now);

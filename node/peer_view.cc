@@ -25,6 +25,9 @@ void Peer::fill(ReplicaView& view, Instant now) const {
     case State::kComparing:
       view.state = "comparing";
       break;
+    case State::kCutting:
+      view.state = "cutting";
+      break;
     case State::kAdopting:
       view.state = "handshake";
       break;

@@ -163,7 +163,8 @@ struct PrimaryNode::Impl {
     facts.valid_end = {};
     if (keeper.state().superseded) return fail("superseded", superseded_text);
     const ack::Ends& committed = quorum.committed_ends();
-    const Lsn held = std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]);
+    const Lsn held =
+        std::min(std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]), most_confirmed);
     if (auto no = unfit_server(up, keeper.state(), held)) return fail(std::move(no->state), std::move(no->reason));
     failed.clear();
     connected = true;
@@ -182,6 +183,11 @@ struct PrimaryNode::Impl {
     facts.confirmed_end = facts.valid_end = up.stream_begin;
     recording = true;
     confirmer.restart(up.stream_begin);
+    stale_end = up.stale_end;
+    facts.all_flushed = up.all_flushed;
+    if (up.all_flushed) quorum.forget_beyond(up.flushed_end);
+    facts.goes_ahead = options.ship_written && up.all_flushed;
+    if (facts.goes_ahead) confirmer.take_written(wal::SegmentLayout(up.segment_size), {up.system, up.timeline});
     raise_epoch_if_durable(now);
   }
 
@@ -207,15 +213,31 @@ struct PrimaryNode::Impl {
     raise_epoch_if_durable(now);
   }
 
-  void take_confirmed() {
+  void take_confirmed(Instant now) {
+    look_at_written(now);
     while (const auto confirmed = confirmer.next_confirmed()) {
-      const LsnRange range = confirmed->batch.range;
-      // What PostgreSQL flushed is valid whatever its records say; only speculation has to look at them.
-      facts.confirmed_end = facts.valid_end = range.end;
+      const LsnRange range = confirmed->range;
+      // What PostgreSQL flushed is valid whatever its records say; what went ahead of that was looked at.
+      facts.confirmed_end = range.end;
+      most_confirmed = std::max(most_confirmed, range.end);
       facts.flushed_end = std::max(facts.flushed_end, range.end);
-      if (probe_end == Lsn{}) probe_end = range.end, probe_heard = confirmed->heard;
-      if (range.end > sampled_end) samples.on_shipped(sampled_end = range.end, confirmed->heard);
+      on_valid(range.end, confirmed->heard);
     }
+    // Old pages behind the flushed end could be taken for new ones.
+    confirmer.allow_written(facts.flushed_end >= stale_end);
+  }
+
+  void look_at_written(Instant now) {
+    if (!connected) return;
+    on_valid(log.end(), now);
+    facts.apply_awaited_end = confirmer.apply_awaited_end();
+  }
+
+  void on_valid(Lsn end, Instant heard) {
+    if (end <= facts.valid_end) return;
+    facts.valid_end = end;
+    if (probe_end == Lsn{}) probe_end = end, probe_heard = heard;
+    if (end > sampled_end) samples.on_shipped(sampled_end = end, heard);
   }
 
   // ---- Acknowledgements
@@ -325,6 +347,8 @@ struct PrimaryNode::Impl {
       "another primary owns a higher term: this one reports nothing more. If this server is the only primary now: "
       "slipstream run -c FILE --claim-term N, N above every term in use (slipstream status of a replica shows it)";
   Lsn sampled_end{};
+  Lsn stale_end{UINT64_MAX};
+  Lsn most_confirmed{};  // Over this process life.
   Instant now_seen{};
   std::size_t next_reader = 0;
   VerdictCounters verdicts;
@@ -341,17 +365,20 @@ void PrimaryNode::on_upstream(const UpstreamEvent& event, Instant now) {
   if (const auto* up = std::get_if<UpstreamConnected>(&event)) {
     n.on_connected(*up, now);
   } else if (const auto* chunk = std::get_if<UpstreamChunk>(&event)) {
-    if (n.connected) n.confirmer.on_chunk(*chunk, now);
+    if (n.connected) n.confirmer.on_chunk(*chunk, now), n.take_confirmed(now);
   } else if (const auto* flushed = std::get_if<UpstreamFlushed>(&event)) {
     if (n.connected) n.facts.flushed_end = std::max(n.facts.flushed_end, flushed->flushed_end);
   } else if (std::holds_alternative<UpstreamLost>(event)) {
     n.connected = false;
+    n.confirmer.stop_written();  // The next connection begins beyond all that went ahead in this one.
   } else if (const auto* names = std::get_if<UpstreamSyncNames>(&event)) {
     n.on_sync_names(*names, now);
   } else {
     n.reporter.on_stopping();
   }
 }
+
+void PrimaryNode::on_written() { impl_->confirmer.on_written(); }
 
 bool PrimaryNode::wants_upstream() const { return !impl_->confirmer.full(); }
 
@@ -384,7 +411,7 @@ void PrimaryNode::on_disk(DiskDone done, Instant now) {
     n.gather(now);
   } else if (n.confirmer.owns(done.id)) {
     n.confirmer.on_read(done.id, done.status, now);
-    n.take_confirmed();
+    n.take_confirmed(now);
   } else {
     const std::uint32_t offset = done.id - kPeerOperations;
     CHECK(done.id >= kPeerOperations && offset / 0x100 < n.peers.size());

@@ -32,13 +32,15 @@ struct PrimaryOptions {
   std::optional<ByteCount> slow_backlog;
   std::vector<protocol::RateLimits> rate_limits;  // Of the first so many of `replicas`; the others have none.
   std::uint64_t random_seed = 0;                  // Handed in; the core has no randomness of its own.
+  bool ship_written = false;                      // WAL goes out as soon as it is written, not once it is flushed.
 };
 
 // The primary's daemon without its IO: ships flushed WAL to every replica, confirms it, gathers acknowledgements into
 // the policy's quorum, and says what may be reported to PostgreSQL. Guarantees: (1) report() never exceeds
 // min(committed end, valid_end) and never falls over one connection. (R1)
-//   (2) Nothing is shipped beyond flushed_end, and nothing called confirmed before PostgreSQL's own stream, or a second
-//   reading of files that flushed_end has passed, had the same digest. (C1, C2) (3) Its epoch is durable before any
+//   (2) Nothing is shipped beyond flushed_end unless ship_written asks for it, and then complete, valid records alone;
+//   nothing is called confirmed before PostgreSQL's own stream, or a second reading of files that flushed_end has
+//   passed, had the same digest. (C1, C2) (3) Its epoch is durable before any
 //   frame carries it. (E1) (4) Once superseded it reports nothing more. (E2)
 // Ownership: `ring` (a power of two of at least 4 MiB) and `catch_up_memory` are the driver's memory, registered with
 // its reader, used by this node alone. Threading: one thread.
@@ -52,6 +54,7 @@ class PrimaryNode {
   void on_upstream(const UpstreamEvent& event, Instant now);
   bool wants_upstream() const;  // False while more chunks wait to be read than should: leave events where they are.
   [[nodiscard]] protocol::Verdict on_frame(const protocol::Arrival& frame, Instant now);
+  void on_written();                         // PostgreSQL has written to its WAL files.
   void on_disk(DiskDone done, Instant now);  // Completion of a read or persist of ours.
   void on_deadline(Instant now);
 

@@ -11,6 +11,7 @@
 #include "node/digest_service.h"
 #include "node/hello_check.h"
 #include "node/history_keeper.h"
+#include "node/record_ends.h"
 #include "node/replica_log.h"
 #include "node/replica_node.h"
 #include "node/state_keeper.h"
@@ -199,6 +200,40 @@ struct ReplicaNode::Impl {
     return Verdict::kAccepted;
   }
 
+  // ---- Cutting the log (E4)
+
+  // From here on nothing is final, fed, or was told to be: bytes behind it may be another life's.
+  Lsn kept_end() const {
+    return std::max(
+        {final_end, state().final_end, standby_flushed, standby_applied, release().fed_end, state().log_begin});
+  }
+
+  Verdict on_cut(const protocol::FrameHeader& h, const protocol::Cut& cut, Instant now) {
+    if (phase != Phase::kWelcomed) return Verdict::kUnexpected;
+    if (cut.old_end != log.durable_end()) return refuse_other_log(h, now);
+    if (!state().promise.candidate.empty())  // What it holds may be what the candidate is promoted by (P4).
+      return refuse(h, RefuseReason::kFenced,
+                    fmt::format("{} has promised term {} to {}: its log is not cut", options.name,
+                                state().promise.epoch.term, state().promise.candidate),
+                    now);
+    if (cut.from < kept_end())
+      return refuse(h, RefuseReason::kDivergent,
+                    fmt::format("{} was to cut its log at {}, but keeps it to {}: that is final, fed to its standby or "
+                                "where the log begins",
+                                options.name, to_string(cut.from), to_string(kept_end())),
+                    now);
+    CHECK(log.settled());
+    cut_ticket = keeper.change([&](State& s) {
+      s.final_end = std::max(s.final_end, final_end);
+      s.replacement = {cut.from, cut.old_end};
+    });
+    end_session();
+    return Verdict::kAccepted;
+  }
+
+  // From the moment a cut is asked for nothing else is done: the log is what it was until it is opened anew.
+  bool cutting() const { return state().replacement.has_value(); }
+
   void activate_if_durable(Instant now) {
     if (phase != Phase::kAdopting || !keeper.durable(adopt_ticket)) return;
     phase = Phase::kActive;
@@ -247,6 +282,7 @@ struct ReplicaNode::Impl {
     }
     if (const auto* piece = std::get_if<protocol::History>(&frame.body)) return on_history(*piece);
     if (const auto* adopt = std::get_if<protocol::Adopt>(&frame.body)) return on_adopt(h, *adopt, now);
+    if (const auto* cut = std::get_if<protocol::Cut>(&frame.body)) return on_cut(h, *cut, now);
     if (const auto* refused = std::get_if<protocol::Refuse>(&frame.body)) {
       refused_reason = fmt::format("{}: {}", protocol::to_string(refused->reason), refused->text);
       end_session();
@@ -288,9 +324,12 @@ struct ReplicaNode::Impl {
     raise_final();
   }
 
-  // (C3)
+  // (C3) At a record's end, as the log ends there after a cut or a crash; what is confirmed need not, when data went
+  // ahead of it.
   void raise_final() {
-    final_end = std::max(final_end, std::min(std::max(confirmed_told, standby_flushed), log.durable_end()));
+    if (cutting()) return;
+    if (log.durable_end() > durable_seen) record_ends.push(durable_seen = log.durable_end());
+    final_end = std::max(final_end, record_ends.take_up_to(std::max(confirmed_told, standby_flushed), final_end));
   }
 
   void on_progress() {
@@ -360,7 +399,9 @@ struct ReplicaNode::Impl {
     if (log.page_magic() != 0) s.page_magic = log.page_magic();
   }
 
-  bool positions_moved() const { return state().final_end < final_end || state().scan_begin < log.last_record_begin(); }
+  bool positions_moved() const {
+    return !cutting() && (state().final_end < final_end || state().scan_begin < log.last_record_begin());
+  }
 
   void persist_lazily(Instant now) {
     if (now < last_persist + kPersistInterval || !positions_moved()) return;
@@ -384,7 +425,7 @@ struct ReplicaNode::Impl {
   std::uint64_t packet_number = 0;
   bool welcome_wanted = false, ack_wanted = false;
   StateKeeper::Ticket promise_ticket = 0, adopt_ticket = 0, policy_ticket = 0, standby_ticket = 0, fence_ticket = 0,
-                      settle_ticket = 0, promotion_ticket = 0;
+                      settle_ticket = 0, promotion_ticket = 0, cut_ticket = 0;
 
   std::optional<protocol::PathReply> path_reply;
   std::optional<protocol::Refuse> refusal;
@@ -393,6 +434,8 @@ struct ReplicaNode::Impl {
   std::string refused_reason;
 
   Lsn confirmed_told{}, primary_flushed{}, final_end{};
+  RecordEnds record_ends;
+  Lsn durable_seen{};
   Lsn standby_applied{}, standby_flushed{}, standby_restart{};
   StandbyFeedback standby_feedback;
   bool standby_connected = false;

@@ -17,6 +17,7 @@ Verdict ReplicaNode::on_frame(const protocol::Arrival& arrival, Instant now) {
   if (const Verdict verdict = protocol::decode(arrival, frame); verdict != Verdict::kAccepted)
     return n.verdicts.count(verdict);
   const auto& h = frame.header;
+  if (n.cutting()) return n.verdicts.count(Verdict::kUnexpected);
   if (h.stream != 0) return n.verdicts.count(Verdict::kOtherStream);
   if (h.destination != n.options.id || h.source != n.options.primary) return n.verdicts.count(Verdict::kUnknownNode);
   if (const auto* hello = std::get_if<protocol::Hello>(&frame.body))
@@ -74,13 +75,15 @@ void ReplicaNode::on_deadline(Instant now) {
 
 void ReplicaNode::raise_log_begin(Lsn wanted) {
   Impl& n = *impl_;
-  if (n.phase != Impl::Phase::kNone && n.phase != Impl::Phase::kActive) return;
+  if (n.cutting() || (n.phase != Impl::Phase::kNone && n.phase != Impl::Phase::kActive)) return;
   const Lsn limit = std::min(n.release().fed_end, n.scan_begin_durable);
   const Lsn begin = align_down(std::min(wanted, limit), n.state().segment_size.value);
   if (begin > n.state().log_begin) n.keeper.change([&](State& s) { s.log_begin = begin; });
 }
 
 Lsn ReplicaNode::log_begin() const { return impl_->log_begin_durable; }
+
+bool ReplicaNode::wants_reopen() const { return impl_->cutting() && impl_->keeper.durable(impl_->cut_ticket); }
 
 bool ReplicaNode::settle() {
   Impl& n = *impl_;
@@ -92,7 +95,7 @@ bool ReplicaNode::settle() {
 bool ReplicaNode::next_frame(NodeId peer, std::size_t, OutFrame& out, Instant now) {
   Impl& n = *impl_;
   out.payload = {};
-  if (peer != n.options.primary) return false;
+  if (peer != n.options.primary || n.cutting()) return false;
   if (n.refusal) {
     protocol::FrameHeader h = n.header(now);
     h.session = n.refusal_header.session, h.epoch = n.refusal_header.epoch, h.timeline = n.refusal_header.timeline;

@@ -80,6 +80,11 @@ class ReplicaNode {
   // so are the positions of that moment: whatever the log lacks when it is opened again was damaged meanwhile.
   bool settle();
 
+  // The primary has found where the log differs from its own, and asked that it ends there (`Cut`): that is durable in
+  // the state file (State::replacement), and nothing more is done here. The driver ends this node and opens the
+  // directory anew, which cuts the log.
+  bool wants_reopen() const;
+
   // Outputs.
   bool next_frame(NodeId peer, std::size_t frame_bytes_max, OutFrame& out, Instant now);
   std::optional<WriteOp> next_write(Instant now);

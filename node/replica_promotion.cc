@@ -15,6 +15,10 @@ std::expected<void, Error> ReplicaNode::fence(std::uint32_t term, const std::str
   if (n.state().promoted)
     return refuse(fmt::format("{} was promoted already, in term {}", n.options.name, promise.epoch.term),
                   "it is a primary now: make other replicas from it with init-standby");
+  if (n.cutting())  // What it holds is about to change: no evidence of it may be given (P2).
+    return refuse(fmt::format("{} is about to cut its log at {}, where it differs from its primary's", n.options.name,
+                              to_string(n.state().replacement->from)),
+                  "repeat in a moment, when it was opened anew");
   if (term == promise.epoch.term && promise.candidate == candidate) return {};  // The same promise again.
   if (!promise.candidate.empty() && promise.candidate != candidate && !supersede)
     return refuse(
@@ -125,6 +129,10 @@ Snapshot ReplicaNode::snapshot(Instant) const {
     view.state = "promoted";
   else if (!s.promise.candidate.empty())
     view.state = "fenced";
+  else if (n.cutting())
+    view.state = "cutting",
+    view.reason = fmt::format("its log differs from the primary's from {} on, and is opened anew",
+                              to_string(s.replacement->from));
   else if (n.log.no_space())
     view.state = "no_space",
     view.reason =

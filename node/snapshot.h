@@ -74,7 +74,7 @@ struct PrimaryView {
 };
 
 struct ReplicaSelfView {
-  std::string state;  // "waiting_for_primary", "comparing", "receiving", "fenced", "refused", "no_space"
+  std::string state;  // "waiting_for_primary", "comparing", "receiving", "cutting", "fenced", "refused", "no_space"
   std::string reason;
   SystemId system;
   TimelineId timeline;

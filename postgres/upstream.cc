@@ -54,7 +54,7 @@ void PostgresUpstream::set_problem(std::optional<Error>& which, std::optional<Er
 
 std::optional<Error> PostgresUpstream::problem() const {
   const std::lock_guard lock(problem_mutex_);
-  return stream_problem_ ? stream_problem_ : sql_problem_;
+  return stream_problem_ ? stream_problem_ : sql_problem_ ? sql_problem_ : flush_problem_;
 }
 
 // Events are never dropped: a full ring makes this thread, and so the walsender, wait.
@@ -77,6 +77,7 @@ void PostgresUpstream::replication_thread() {
 
 // One connection, gone when this returns: a walsender is scarce. Whether there was a stream.
 bool PostgresUpstream::stream() {
+  if (!wait_until_loss_is_handled()) return false;
   Stream stream(*this);
   const auto opened = stream.open();
   if (!opened) {
@@ -85,9 +86,18 @@ bool PostgresUpstream::stream() {
   }
   set_problem(stream_problem_, std::nullopt);
   const Error why = stream.run();
+  ++losses_;
   push(node::UpstreamLost{}, stream_events_);
   set_problem(stream_problem_, why);
   return true;
+}
+
+// Until then bytes may be shipped that were read ahead of their flush, also ones that a server wrote that was started
+// again meanwhile. False: stopped.
+bool PostgresUpstream::wait_until_loss_is_handled() {
+  while (losses_handled_ != losses_)
+    if (!sleep_for(1)) return false;
+  return !stop_;
 }
 
 // ---- The SQL session
@@ -182,16 +192,24 @@ void PostgresUpstream::drop_slots(SqlSession& session) {
 
 // ---- The data thread
 
+// It is done with what it took before it comes here again.
+void PostgresUpstream::note_handled() {
+  if (losses_handled_.load(std::memory_order_relaxed) != losses_taken_) losses_handled_ = losses_taken_;
+}
+
 bool PostgresUpstream::next_event(node::UpstreamEvent& event) {
+  note_handled();
   if (stream_events_.pop(event)) {
     // From here on report() speaks for this connection.
     if (std::holds_alternative<node::UpstreamConnected>(event)) ++connected_seen_, last_reported_ = {};
+    if (std::holds_alternative<node::UpstreamLost>(event)) ++losses_taken_;
     return true;
   }
   return sql_events_.pop(event);
 }
 
 void PostgresUpstream::report(const node::Report& report) {
+  note_handled();
   if (report == last_reported_) return;
   last_reported_ = report;
   bool asleep = false;

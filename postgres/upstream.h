@@ -23,6 +23,8 @@ struct UpstreamOptions {
   std::string slot;
   SystemId system;             // The cluster we belong to; 0: the first one met.
   std::function<void()> wake;  // Called when an event waits for the data thread.
+  // UpstreamConnected::stale_end, found on the replication thread; without it nothing is known of the pages.
+  std::function<Lsn(Lsn flushed_end, TimelineId)> stale_end{};
 };
 
 // The primary's PostgreSQL, seen from the data thread: two threads of their own hold a replication connection (flushed
@@ -32,7 +34,10 @@ struct UpstreamOptions {
 //   (3) A server with another system identifier, or one in recovery, is never spoken to beyond finding that out. (4)
 //   stop() waits for no server, whatever state it is in. (5) A stopping PostgreSQL is answered, at most every 100 ms,
 //   for as long as the report moves; one second after its last move the connection is dropped, so that PostgreSQL's
-//   walsender, which waits for a confirmation of everything, never waits for a quorum that does not come.
+//   walsender, which waits for a confirmation of everything, never waits for a quorum that does not come. (6) A new
+//   connection is told
+// only after the data thread was done with the loss of the one before, and PostgreSQL flushed everything after that
+// (S1).
 class PostgresUpstream : public node::Upstream {
  public:
   explicit PostgresUpstream(UpstreamOptions options);
@@ -48,13 +53,16 @@ class PostgresUpstream : public node::Upstream {
   // Drops both connections and ends both threads. Once; nothing is heard or reported afterwards.
   void stop();
 
-  // Why there is no replication connection now, or else no SQL session; nothing while there are both. Any thread.
+  // Why there is no replication connection now, or else no SQL session, or else why not all was flushed before the
+  // connection; nothing while all is well. Any thread.
   std::optional<Error> problem() const;
 
  private:
   class Stream;
   void replication_thread();
   bool stream();
+  bool wait_until_loss_is_handled();
+  void note_handled();
   void sql_thread();
   bool serve_sql(SqlSession& session);
   bool poll_names(SqlSession& session);
@@ -69,6 +77,7 @@ class PostgresUpstream : public node::Upstream {
   SpscRing<node::UpstreamEvent> sql_events_{64};
   node::Report last_reported_{};           // Data thread's.
   node::StandbyFeedback last_feedback_{};  // Data thread's.
+  std::uint64_t losses_taken_ = 0;         // Data thread's.
 
   std::mutex mutex_;
   node::Report wanted_report_{};             // Guarded by mutex_.
@@ -78,6 +87,8 @@ class PostgresUpstream : public node::Upstream {
   std::atomic<std::uint64_t> slot_end_{0};
   std::atomic<std::uint64_t> connections_{0};     // Replication connections made so far.
   std::atomic<std::uint64_t> connected_seen_{0};  // The one whose Connected the data thread took.
+  std::uint64_t losses_ = 0;                      // Replication thread's: connections whose loss it has told.
+  std::atomic<std::uint64_t> losses_handled_{0};  // Of these, the ones that the data thread is done with.
   std::atomic<bool> reconnect_{false};
   std::atomic<bool> server_stops_{false};  // As the SQL session was told; until there is a new connection.
   std::atomic<bool> stop_{false};
@@ -85,7 +96,7 @@ class PostgresUpstream : public node::Upstream {
   Event stopped_;  // Ends every wait.
 
   mutable std::mutex problem_mutex_;
-  std::optional<Error> stream_problem_, sql_problem_;  // Guarded by problem_mutex_.
+  std::optional<Error> stream_problem_, sql_problem_, flush_problem_;  // Guarded by problem_mutex_.
 
   // The SQL thread's.
   std::optional<std::string> names_;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "postgres/forced_flush.h"
 #include "wal/segment.h"
 
 namespace slipstream::postgres {
@@ -43,6 +44,7 @@ std::expected<void, Error> PostgresUpstream::Stream::open() {
   where_ = "replication connection, " + connection_->where();
   if (auto known = identify(); !known) return known;
   if (auto primary = refuse_standby(); !primary) return primary;
+  if (auto flushed = flush_everything(); !flushed) return flushed;
   return start();
 }
 
@@ -100,6 +102,30 @@ std::expected<void, Error> PostgresUpstream::Stream::refuse_standby() {
   return {};
 }
 
+// Why this holds whatever happens to the server meanwhile: this connection's walsender was there before the flush and
+// answers after it, so both are of one life of PostgreSQL, and the flush was seen to be the same server's. Whatever was
+// shipped before was inserted before, in this life: then it lies below this flush; or in an earlier one: then what of
+// it lies beyond flushed_end, or differs from the files, was never flushed, so nobody was told that it is committed. A
+// server that is started again after this ends the connection.
+std::expected<void, Error> PostgresUpstream::Stream::flush_everything() {
+  const auto flushed = force_flush(owner_.options_.conninfo, owner_.options_.application_name + "_flush",
+                                   PQbackendPID(connection_->get()), {owner_.stopped_.fd(), kAnswerMax});
+  owner_.set_problem(owner_.flush_problem_, flushed ? std::nullopt : std::optional(flushed.error()));
+  facts_.all_flushed = flushed.has_value();
+  if (!flushed) {
+    facts_.not_flushed_because = flushed.error().message();
+    return {};
+  }
+  const auto now = row("IDENTIFY_SYSTEM", 3);
+  if (!now) return std::unexpected(now.error());
+  const auto position = parse_lsn((*now)[2]);
+  if (!position || *position < *flushed)
+    return std::unexpected(lost(fmt::format(
+        "IDENTIFY_SYSTEM gave {} after {} had been flushed: is this another server?", (*now)[2], to_string(*flushed))));
+  facts_.flushed_end = *position;
+  return {};
+}
+
 // From the page of the flushed position on: starting lower would keep the walsender in catch-up for longer.
 std::expected<void, Error> PostgresUpstream::Stream::start() {
   if (facts_.timeline.value > 1) {
@@ -107,6 +133,7 @@ std::expected<void, Error> PostgresUpstream::Stream::start() {
     if (!history) return std::unexpected(history.error());
     facts_.history = (*history)[1];
   }
+  if (owner_.options_.stale_end) facts_.stale_end = owner_.options_.stale_end(facts_.flushed_end, facts_.timeline);
   facts_.stream_begin = stream_end_ = align_down(facts_.flushed_end, wal::kPageBytes);
   const auto result = connection_->execute(
       fmt::format("START_REPLICATION PHYSICAL {} TIMELINE {}", to_string(facts_.stream_begin), facts_.timeline.value));

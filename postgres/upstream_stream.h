@@ -27,6 +27,7 @@ class PostgresUpstream::Stream {
   std::expected<std::vector<std::string>, Error> row(const std::string& command, std::size_t columns);
   std::expected<void, Error> identify();
   std::expected<void, Error> refuse_standby();
+  std::expected<void, Error> flush_everything();
   std::expected<void, Error> start();
 
   std::optional<Error> drain();

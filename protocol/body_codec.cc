@@ -38,6 +38,7 @@ void fields(auto& c, Is<DigestReply> auto& v) {
   for (auto& each : v.digests) c.values(each.range, each.digest);
 }
 void fields(auto& c, Is<Adopt> auto& v) { c.value(v.adopted_end); }
+void fields(auto& c, Is<Cut> auto& v) { c.values(v.from, v.old_end); }
 void fields(auto& c, Is<History> auto& v) {
   c.values(v.timeline, v.total_bytes, v.offset);
   c.text(v.piece, kHistoryPieceBytesMax);
@@ -93,6 +94,7 @@ void check(BodyReader& in, const DigestReply& v) {
     end = each.range.end;
   }
 }
+void check(BodyReader& in, const Cut& v) { in.require(v.from < v.old_end, Verdict::kBadRange); }
 void check(BodyReader& in, const History& v) {
   in.require(v.timeline.value > 1 && v.total_bytes <= kHistoryBytesMax, Verdict::kBadField);
   in.require(v.offset <= v.total_bytes && v.piece.size() <= v.total_bytes - v.offset, Verdict::kBadRange);
@@ -237,6 +239,8 @@ template <>
 constexpr FrameKind kKindOf<PathProbe> = FrameKind::kPathProbe;
 template <>
 constexpr FrameKind kKindOf<PathReply> = FrameKind::kPathReply;
+template <>
+constexpr FrameKind kKindOf<Cut> = FrameKind::kCut;
 
 }  // namespace
 
@@ -259,7 +263,8 @@ void write_body(BodyWriter& out, const Body& body) {
 
 bool known_control(FrameKind kind) {
   return (kind >= FrameKind::kAck && kind <= FrameKind::kPolicy) ||
-         (kind >= FrameKind::kBye && kind <= FrameKind::kGroupKeyHeld) || kind == FrameKind::kPathReply;
+         (kind >= FrameKind::kBye && kind <= FrameKind::kGroupKeyHeld) || kind == FrameKind::kPathReply ||
+         kind == FrameKind::kCut;
 }
 
 Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
@@ -300,6 +305,8 @@ Verdict read_body(std::span<const std::byte> bytes, FrameKind kind, Body& out) {
       return read_as<GroupKeyHeld>(bytes, out);
     case FrameKind::kPathReply:
       return read_as<PathReply>(bytes, out);
+    case FrameKind::kCut:
+      return read_as<Cut>(bytes, out);
     default:
       return Verdict::kUnknownKind;
   }

@@ -209,6 +209,7 @@ Verdict decode(const Arrival& frame, Frame& out) {
 std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> out) {
   CHECK(out.size() >= kControlBytesMax && header.position.value == 0);
   header.kind = kind_of(body);
+  if (header.kind == FrameKind::kCut) header.flags |= kMustUnderstand;
   BodyWriter writer(out.first(kControlBytesMax).subspan(kHeaderBytes));
   write_body(writer, body);
   const std::size_t frame_bytes = kHeaderBytes + writer.position();

@@ -74,6 +74,7 @@ enum class FrameKind : std::uint8_t {
   kGroupKeyHeld = 21,
   kPathProbe = 22,  // As long as it says: does the path carry that (path_mtu.h)?
   kPathReply = 23,  // It arrived.
+  kCut = 24,        // Primary: these bytes are an earlier life's; the log ends before them.
 };
 
 struct FrameHeader {
@@ -208,6 +209,13 @@ struct Adopt {
   Lsn adopted_end;
   bool operator==(const Adopt&) const = default;
 };
+// The replica's log differs from the primary's from here on: it is to end there, and is opened anew. A reader that
+// skipped this would be waited for in vain, so it must be understood.
+struct Cut {
+  Lsn from;
+  Lsn old_end;  // The durable end that the replica welcomed with.
+  bool operator==(const Cut&) const = default;
+};
 struct History {
   TimelineId timeline;  // Above 1, which has no history.
   std::uint32_t total_bytes = 0;
@@ -261,7 +269,7 @@ struct Unknown {
 
 using Body = std::variant<Unknown, Data, Ack, Probe, Hello, Welcome, Refuse, DigestRequest, DigestReply, Adopt, History,
                           PolicyUpdate, Bye, seal::KeyRequest, seal::KeyCookie, seal::KeyOpen, seal::KeyReply, GroupKey,
-                          GroupKeyHeld, PathProbe, PathReply>;
+                          GroupKeyHeld, PathProbe, PathReply, Cut>;
 
 struct Frame {
   FrameHeader header;
@@ -275,7 +283,8 @@ struct Frame {
 [[nodiscard]] Verdict decode(const Arrival& frame, Frame& out);
 
 // Encodes a control frame (any body but Data and PathProbe) into `out`, of at least kControlBytesMax; returns its
-// length. header.kind is taken from the body. Texts of Refuse and Bye are cut; that the rest keeps to the limits is
+// length. header.kind is taken from the body, and so is whether it must be understood where a reader of an earlier
+// version must not skip it. Texts of Refuse and Bye are cut; that the rest keeps to the limits is
 // CHECKed.
 std::size_t encode(FrameHeader header, const Body& body, std::span<std::byte> out);
 // Whether an update keeps to the limits and into one frame, with room for one range that is not held: names of 15 bytes

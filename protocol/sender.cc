@@ -81,10 +81,11 @@ void Sender::request_repairs(const Ack& ack, Instant now) {
   }
 }
 
-void Sender::on_news(Lsn flushed_end, Lsn confirmed_end, Instant) {
+void Sender::on_news(Lsn flushed_end, Lsn confirmed_end, Duration hold, Instant now) {
   if (flushed_end <= flushed_end_ && confirmed_end <= confirmed_end_) return;
   flushed_end_ = std::max(flushed_end_, flushed_end);
   confirmed_end_ = std::max(confirmed_end_, confirmed_end);
+  news_due_ = news_carried_ ? now + hold : std::min(news_due_, now + hold);
   news_carried_ = false;
 }
 
@@ -123,8 +124,13 @@ void Sender::pop_piece(const Piece& piece, Instant now) {
     sent_end_ = piece.range.end;
     data_sent_ = now;
   }
-  news_carried_ = true;
+  carry_news();
   last_sent_ = now;
+}
+
+void Sender::carry_news() {
+  news_carried_ = true;
+  carried_flushed_end_ = flushed_end_, carried_confirmed_end_ = confirmed_end_;
 }
 
 Duration Sender::probe_timeout() const {
@@ -132,8 +138,8 @@ Duration Sender::probe_timeout() const {
 }
 
 Instant Sender::deadline() const {
-  if (!news_carried_) return last_sent_;
   Instant due = last_sent_ + heartbeat_;
+  if (!news_carried_) due = std::min(due, news_due_);
   if (tail_unacknowledged()) due = std::min(due, std::max(last_sent_, last_progress_) + probe_timeout());
   if (news_unheard() || window_shut()) due = std::min(due, last_sent_ + probe_timeout());
   return due;
@@ -154,7 +160,7 @@ void Sender::on_probe_sent(Instant now) {
   ++counters_.probes_sent;
   // The first frame that carries news is no repetition.
   if (news_carried_ && waits_for_answer()) backoff_ = std::min(backoff_ + 1, kBackoffMost);
-  news_carried_ = true;
+  carry_news();
   last_sent_ = now;
 }
 

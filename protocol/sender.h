@@ -49,7 +49,7 @@ class Sender {
   // kOtherSession: it is from another receiver than the acks before, and the session has to begin anew.
   [[nodiscard]] Verdict on_ack(const Ack& ack, Instant now);
   // What the other side must have heard of: when it changes, or its echo lags, probes go out even without data.
-  void on_news(Lsn flushed_end, Lsn confirmed_end, Instant now);
+  void on_news(Lsn flushed_end, Lsn confirmed_end, Duration hold, Instant now);
 
   // ---- Outputs
   // The piece to send next, of at most payload_bytes_max; repairs first. peek does not consume; the caller sends it,
@@ -77,7 +77,10 @@ class Sender {
   void take_sample(Duration round_trip, const Ack& ack, Instant now);
   void request_repairs(const Ack& ack, Instant now);
   bool tail_unacknowledged() const { return received_end_ < sent_end_; }
-  bool news_unheard() const { return heard_flushed_end_ < flushed_end_ || heard_confirmed_end_ < confirmed_end_; }
+  void carry_news();
+  bool news_unheard() const {
+    return heard_flushed_end_ < carried_flushed_end_ || heard_confirmed_end_ < carried_confirmed_end_;
+  }
   bool window_shut() const { return sent_end_ >= window_end_; }
   bool waits_for_answer() const { return tail_unacknowledged() || news_unheard() || window_shut(); }
   Duration probe_timeout() const;
@@ -89,11 +92,13 @@ class Sender {
   Lsn sent_end_;  // received_end_ <= sent_end_ <= offered_end_, and sent_end_ <= window_end_.
   Lsn received_end_;
   Lsn window_end_;
-  RangeSet repairs_;                                 // To be sent again; within [received_end_, sent_end_).
-  RecentRanges repeated_;                            // Sent again within about a round trip.
-  Lsn flushed_end_{}, confirmed_end_{};              // The news.
-  Lsn heard_flushed_end_{}, heard_confirmed_end_{};  // As echoed.
-  bool news_carried_ = true;                         // A frame has carried the latest news.
+  RangeSet repairs_;                                     // To be sent again; within [received_end_, sent_end_).
+  RecentRanges repeated_;                                // Sent again within about a round trip.
+  Lsn flushed_end_{}, confirmed_end_{};                  // The news.
+  Lsn carried_flushed_end_{}, carried_confirmed_end_{};  // As frames have carried them,
+  Lsn heard_flushed_end_{}, heard_confirmed_end_{};      // and as echoed.
+  Instant news_due_{};                                   // When they go out at the latest, while not carried yet.
+  bool news_carried_ = true;                             // A frame has carried the latest news.
   std::uint64_t echoed_sent_at_;  // The newest echo; an ack with an older one was overtaken on the way.
   Duration heartbeat_;
   Instant last_sent_;

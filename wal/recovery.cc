@@ -1,5 +1,6 @@
 #include "wal/recovery.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace slipstream::wal {
@@ -13,13 +14,13 @@ bool read_whole(SegmentSource& source, Lsn at, std::span<std::byte> out) {
   return true;
 }
 
-Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start,
-                  Scanner::Expect expect) {
+Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start, Scanner::Expect expect,
+                  Lsn limit) {
   Scanner scanner(layout, begin, start, expect);
   std::vector<std::byte> buffer(1 << 18);
   Lsn at = begin;
-  while (scanner.fault() == ScanFault::kNone) {
-    const std::uint64_t left = (layout.segment_end(at) - at).value;
+  while (scanner.fault() == ScanFault::kNone && at < limit) {
+    const std::uint64_t left = (std::min(limit, layout.segment_end(at)) - at).value;
     const std::size_t wanted = left < buffer.size() ? static_cast<std::size_t>(left) : buffer.size();
     const std::size_t got = source.read(at, std::span(buffer).first(wanted));
     if (got == 0) break;

@@ -32,7 +32,8 @@ struct Recovered {
 
 // What a log holds after a crash: the valid prefix from `begin` (a record's start or a page's) and nothing more.
 // Replicas acknowledge durable ends at record ends only, so this is never below an end that was acknowledged
-// (docs/decisions).
-Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start, Scanner::Expect expect);
+// (docs/decisions). With a `limit` what lies from there on is taken as not there.
+Recovered recover(SegmentSource& source, SegmentLayout layout, Lsn begin, Scanner::Start start, Scanner::Expect expect,
+                  Lsn limit = Lsn{UINT64_MAX});
 
 }  // namespace slipstream::wal

@@ -2,9 +2,14 @@
 
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -91,6 +96,48 @@ TEST(Waker, DoesNotSleepOnNewsThatASourceKeptToItself) {
   std::uint64_t count = 0;
   EXPECT_LT(read(event, &count, sizeof count), 0);  // The sleep read it empty.
   close(event);
+}
+
+TEST(Waker, EndsASleepForWhatItOnlyWatchesAndLeavesItThere) {
+  Waker waker;
+  const int event = eventfd(1, EFD_NONBLOCK);
+  waker.watch_only(event);
+  const Instant before = monotonic_now();
+  waker.sleep(seconds(20));
+  waker.sleep(seconds(20));
+  EXPECT_LT(monotonic_now() - before, seconds(10));
+  std::uint64_t count = 0;
+  ASSERT_EQ(read(event, &count, sizeof count), static_cast<ssize_t>(sizeof count));
+  EXPECT_EQ(count, 1u);
+  const Instant taken = monotonic_now();
+  waker.sleep(milliseconds(30));
+  EXPECT_GE(monotonic_now() - taken, milliseconds(25)) << "once it is taken, a sleep lasts";
+  close(event);
+}
+
+// inotify lets no read of an eventfd's 8 bytes take anything.
+TEST(Waker, IsWokenByWritesToADirectoryUntilTheyAreTaken) {
+  std::string directory = "/var/tmp/slipstream-waker-XXXXXX";
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const int events = inotify_init1(IN_NONBLOCK);
+  ASSERT_GE(inotify_add_watch(events, directory.c_str(), IN_MODIFY), 0);
+  Waker waker;
+  waker.watch_only(events);
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::ofstream(directory + "/segment") << "bytes";
+  });
+  const Instant before = monotonic_now();
+  waker.sleep(seconds(20));
+  EXPECT_LT(monotonic_now() - before, seconds(10));
+  other.join();
+  char taken[4096];
+  EXPECT_GT(read(events, taken, sizeof taken), 0);
+  const Instant after = monotonic_now();
+  waker.sleep(milliseconds(30));
+  EXPECT_GE(monotonic_now() - after, milliseconds(25));
+  close(events);
+  std::filesystem::remove_all(directory);
 }
 
 TEST(Waker, RemembersANotificationThatCameBeforeTheSleep) {

@@ -184,10 +184,11 @@ class Cluster:
     """One primary and its replicas, each with a daemon, each replica with a standby."""
 
     def __init__(self, directory=None, policy="ANY 1 (a, b)", level="on", replicas=("a", "b"), faults=None, settings=None, wal_segsize=16,
-                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", mtu=int(os.environ.get("MTU", "1500")), log_only=(), keep=None, keep_max=None, kernel_udp=(),
+                 ring="16MB", base_port=5440, hugepages="auto", idle="adaptive", mtu=int(os.environ.get("MTU", "1500")), ship=os.environ.get("SHIP", "flushed"), log_only=(), keep=None, keep_max=None, kernel_udp=(),
                  security="sealed", rekey_packets=None):
         self.dir = Path(directory or tempfile.mkdtemp(prefix="slip-"))
         self.policy, self.level, self.names, self.faults, self.mtu = policy, level, list(replicas), faults, mtu
+        self.ship = ship
         self.ring, self.hugepages, self.idle, self.log_only = ring, hugepages, idle, set(log_only)
         self.wal_segsize, self.base_port = wal_segsize, base_port
         self.keep, self.keep_max = keep or {}, keep_max or {}  # Sizes by the replica's name.
@@ -267,7 +268,7 @@ class Cluster:
             text += f"rekey_packets = {self.rekey_packets}\n" if self.rekey_packets else ""
         if name == "p":
             text += f'\n[policy]\ncommit = \'{self.policy}\'\n'
-            text += f'\n[primary]\nconninfo = "{self.primary.conninfo}"\nstate_directory = "{self.dir}/state_p"\n'
+            text += f'\n[primary]\nconninfo = "{self.primary.conninfo}"\nstate_directory = "{self.dir}/state_p"\nship = "{self.ship}"\n'
         else:
             standby = "" if name in self.log_only else f'standby_conninfo = "{self.standbys[name].conninfo}"\n'
             text += f'\n[replica]\ndirectory = "{self.dir}/replica_{name}"\n{standby}'

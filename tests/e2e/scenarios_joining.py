@@ -2,7 +2,7 @@
 
 import time
 
-from cluster import SLIPSTREAM, Cluster, Failure, IdLoad, run, wait_for
+from cluster import SLIPSTREAM, Cluster, Failure, IdLoad, parse_lsn, run, wait_for
 from scenario import Commit, check, identical, scenario
 
 
@@ -41,22 +41,32 @@ def replicas_count_on_an_idle_server():
     with Cluster() as cluster:
         cluster.start()
         for attempt in range(5):
+            for name in ("p", "a", "b"):
+                cluster.daemons[name].stop()
+            cluster.policy = f"ANY {2 - attempt % 2} (a, b)"
+            cluster.write_config("p")
+            cluster.start_daemon("p")  # It writes a record itself before it streams: the switch comes behind that.
+            wait_for("the primary's daemon to stream", lambda: confirmed(cluster) >= parse_lsn(cluster.flush_position()), 20)
             # PostgreSQL writes a record of its own every 15 s, or soon: then nothing was seen.
             cluster.primary.sql("SELECT pg_create_restore_point('idle')")
             cluster.primary.sql("SELECT pg_switch_wal()")
             end = cluster.flush_position()
-            cluster.daemons["p"].stop()
-            cluster.policy = f"ANY {2 - attempt % 2} (a, b)"
-            cluster.write_config("p")
-            cluster.start_daemon("p")
+            wait_for(f"{end} to be confirmed", lambda: confirmed(cluster) >= parse_lsn(end), 20)
+            for name in ("a", "b"):
+                cluster.start_daemon(name)
             started = time.monotonic()
             cluster.wait_streaming(timeout=30)
             took = time.monotonic() - started
             if cluster.flush_position() == end:
-                check(took < 5, f"both count {took:.1f} s after the start of the primary's daemon, nothing was written meanwhile")
-                check(all(r["ends"]["durable"] < end for r in cluster.status("p")["primary"]["replicas"]), f"what they hold ends before {end}")
+                check(took < 5, f"both count {took:.1f} s after the start of their daemons, nothing was written meanwhile")
+                check(all(parse_lsn(r["ends"]["durable"]) < parse_lsn(end) for r in cluster.status("p")["primary"]["replicas"]), f"what they hold ends before {end}")
                 return
         raise Failure("they never counted before PostgreSQL had written another record")
+
+
+def confirmed(cluster):
+    status = cluster.status("p")
+    return parse_lsn(status["primary"]["confirmed_end"]) if status else 0
 
 
 class WithFallback(Cluster):

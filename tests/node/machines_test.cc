@@ -89,7 +89,7 @@ TEST_F(ConfirmerTest, GivesBatchesInOrderHoweverTheirReadsEnd) {
   finish(*second, 2);
   EXPECT_FALSE(confirmer.next_confirmed());
   finish(*first, 1);
-  EXPECT_EQ(confirmer.next_confirmed()->batch.range, range(8192, 9000));
+  EXPECT_EQ(confirmer.next_confirmed()->range, range(8192, 9000));
   EXPECT_EQ(confirmer.next_confirmed()->heard, kNow + milliseconds(1));
   EXPECT_EQ(log.end(), Lsn{9500});
 }

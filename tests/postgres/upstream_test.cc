@@ -168,6 +168,7 @@ TEST_F(Upstream, AFastStopIsPromptAlsoWhenTheSqlSessionCannotTell) {
   ASSERT_TRUE(upstream.until([&] { return upstream.connected.size() == 1; }));
   EXPECT_NE(upstream.problem_with("pg_hba.conf").find("pg_hba.conf"), std::string::npos)
       << "the missing SQL session is named";
+  EXPECT_FALSE(upstream.connected[0].all_flushed);
   ASSERT_TRUE(upstream.reaches(server.flushed()));
   const FastStop stop = stop_fast(upstream);
   EXPECT_LT(stop.took, 4s);

@@ -114,11 +114,20 @@ TEST(Frame, OfALaterVersionMayHaveALongerHeader) {
 
 TEST(Frame, OfAnUnknownKindIsSkippedUnlessItMustBeUnderstood) {
   const Bytes probe = encoded(sample("probe"));
-  for (const int kind : {0, 12, 13, 14, 24, 255}) {
+  for (const int kind : {0, 12, 13, 14, 25, 255}) {
     const Bytes unknown = with_number(probe, 3, static_cast<std::uint64_t>(kind), 1);
     EXPECT_EQ(verdict_of(unknown), Verdict::kSkipped) << kind;
     EXPECT_EQ(verdict_of(with_number(unknown, 4, kMustUnderstand, 2)), Verdict::kUnknownKind) << kind;
   }
+}
+
+TEST(Frame, ThatCutsALogSaysByItselfThatItMustBeUnderstood) {
+  Sample made = sample("cut");
+  made.header.flags = 0;
+  Frame out;
+  const Bytes frame = encoded(made);
+  ASSERT_EQ(decode(frame, out), Verdict::kAccepted);
+  EXPECT_EQ(out.header.flags, kMustUnderstand);
 }
 
 TEST(Frame, OfAPathProbeIsAsLongAsItSays) {
@@ -289,6 +298,9 @@ TEST(ControlFrame, IsRefusedForRangesThatWrapAreEmptyOrLeaveTheirPlace) {
   EXPECT_EQ(verdict_of(encoded_body("digest_reply", DigestReply{{one, one}})), Verdict::kBadRange);
   EXPECT_EQ(verdict_of(encoded_body("digest_reply", DigestReply{{{{Lsn{1}, Lsn{kDigestBlock + 1}}, {}}}})),
             Verdict::kBadRange);
+  EXPECT_EQ(verdict_of(encoded_body("cut", Cut{Lsn{5}, Lsn{6}})), Verdict::kAccepted);
+  EXPECT_EQ(verdict_of(encoded_body("cut", Cut{Lsn{5}, Lsn{5}})), Verdict::kBadRange);
+  EXPECT_EQ(verdict_of(encoded_body("cut", Cut{Lsn{5}, Lsn{4}})), Verdict::kBadRange);
   const History history = std::get<History>(sample("history").body);
   const auto piece = [&](std::uint32_t total, std::uint32_t offset) {
     return verdict_of(encoded_body("history", History{history.timeline, total, offset, history.piece}));

@@ -74,7 +74,7 @@ void Link::send_all() {
     const Lsn batch_end = std::min({end, boundary, begin + ByteCount{bytes}});
     sender.offer({{begin, batch_end}, xxh3_64(content({begin, batch_end}))});
   }
-  sender.on_news(sender.offered_end(), sender.offered_end(), now);
+  sender.on_news(sender.offered_end(), sender.offered_end(), {}, now);
   FrameHeader header;
   header.flushed_end = header.confirmed_end = sender.offered_end();
   header.sent_at = static_cast<std::uint64_t>(now.ns);

@@ -123,6 +123,8 @@ std::vector<Sample> samples() {
   add("group_key_held", FrameKind::kGroupKeyHeld, GroupKeyHeld{0x12345678});
   add("path_probe", FrameKind::kPathProbe, PathProbe{0xb1b2b3b4, 200});
   add("path_reply", FrameKind::kPathReply, PathReply{0xb1b2b3b4, 8972});
+  add("cut", FrameKind::kCut, Cut{Lsn{0x3ff8}, Lsn{0x4000}});
+  all.back().header.flags = kMustUnderstand;
   return all;
 }
 

@@ -240,7 +240,7 @@ TEST_F(SenderTest, ProbesForAnUnacknowledgedTailDoublingTo200Milliseconds) {
 
 TEST_F(SenderTest, ProbesAtOnceWithNewsThatNoDataCarriesAndAgainUntilItIsEchoed) {
   EXPECT_FALSE(sender.probe_due(now));
-  sender.on_news(at(100), at(50), now);
+  sender.on_news(at(100), at(50), {}, now);
   EXPECT_TRUE(sender.probe_due(now));
   sender.on_probe_sent(now);
   EXPECT_FALSE(sender.probe_due(now));
@@ -248,20 +248,20 @@ TEST_F(SenderTest, ProbesAtOnceWithNewsThatNoDataCarriesAndAgainUntilItIsEchoed)
   EXPECT_EQ(probe_after(), milliseconds(20));
   ASSERT_EQ(sender.on_ack(echo_of(0, milliseconds(1)), now), Verdict::kAccepted);
   EXPECT_EQ(probe_after(), kHeartbeat) << "it was echoed";
-  sender.on_news(at(100), at(50), now);
+  sender.on_news(at(100), at(50), {}, now);
   EXPECT_FALSE(sender.probe_due(now)) << "that is no news";
 }
 
 TEST_F(SenderTest, NewsThatDataCarriesNeedsNoProbe) {
   offer(10);
-  sender.on_news(at(100), at(50), now);
+  sender.on_news(at(100), at(50), {}, now);
   send();
   EXPECT_FALSE(sender.probe_due(now));
 }
 
 TEST_F(SenderTest, MuchNewsDoesNotMakeTheTailsProbeLate) {
   for (std::uint64_t i = 1; i < 20; ++i) {
-    sender.on_news(at(i), at(i), now);
+    sender.on_news(at(i), at(i), {}, now);
     sender.on_probe_sent(now);
     now = now + milliseconds(1);
     ASSERT_EQ(sender.on_ack(echo_of(0, milliseconds(1)), now), Verdict::kAccepted);
@@ -285,7 +285,7 @@ TEST_F(SenderTest, ProbesWhileTheWindowIsShut) {
 TEST_F(SenderTest, AProbeTellsOfATailOnceItWasOvertakenOrLost) {
   offer(1000);
   send();
-  sender.on_news(at(1000), at(1000), now);
+  sender.on_news(at(1000), at(1000), {}, now);
   EXPECT_EQ(sender.probe_end(now), at(0)) << "news may go out just behind the data";
   now = now + kReorderAllowance;
   EXPECT_EQ(sender.probe_end(now), at(1000));

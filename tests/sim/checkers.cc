@@ -35,6 +35,7 @@ Checkers::Checkers(Common common, Postgres& postgres, PrimaryHost& primary,
   primary_.on_report = [this](const node::Report& report) { on_report(report); };
   postgres_.on_reported = [this](const node::Report& report) { on_reported(report); };
   postgres_.on_commit = [this](Lsn end, ack::Level level) { on_commit(end, level); };
+  postgres_.on_lost = [this](LsnRange lost) { on_lost(lost); };
 }
 
 void Checkers::attach(std::size_t i) {
@@ -51,7 +52,7 @@ void Checkers::attach(std::size_t i) {
 // ---- What a power cut leaves
 
 Lsn Checkers::first_difference(std::span<const std::byte> image, LsnRange range) const {
-  const Lsn end = std::min({range.end, kOrigin + ByteCount{image.size()}, postgres_.flushed_end()});
+  const Lsn end = std::min({range.end, kOrigin + ByteCount{image.size()}, known_end()});
   for (Lsn at = range.begin; at < end;) {
     const Lsn stop = std::min(end, at + ByteCount{4096});
     const auto theirs = image.subspan((at - kOrigin).value, (stop - at).value);
@@ -68,8 +69,25 @@ void Checkers::on_durable(std::size_t i, LsnRange range) {
   const auto image = replicas_[i]->disk.durable();
   const Lsn begin = std::max(range.begin, s.state->log_begin);
   if (begin < s.equal_end) s.equal_end = std::min(s.equal_end, first_difference(image, {begin, s.equal_end}));
-  s.equal_end = first_difference(image, {s.equal_end, postgres_.flushed_end()});
+  s.equal_end = first_difference(image, {s.equal_end, known_end()});
   s.survives = postgres_.record_floor(s.equal_end, s.state->log_begin);
+  changed_ = true;
+}
+
+// The server's memory is gone with it: nobody is told any more of what it had not flushed.
+void Checkers::on_lost(LsnRange lost) {
+  const Lsn flushed = postgres_.record_floor(postgres_.flushed_end());
+  claimed_durable_ = std::min(claimed_durable_, flushed);
+  claimed_received_ = std::min(claimed_received_, flushed);
+  for (std::size_t i = 0; i < shadows_.size(); ++i) {
+    Shadow& s = shadows_[i];
+    if (!s.state) continue;
+    s.dead_tail = primary_epoch_;
+    s.equal_end = std::min(s.equal_end, std::max(lost.begin, s.state->log_begin));
+    s.survives = postgres_.record_floor(s.equal_end, s.state->log_begin);
+    for (Lsn* each : {&s.ring_compared, &s.gone_received, &s.gone_durable, &s.gone_applied, &s.told_ever})
+      *each = std::min(*each, lost.begin);
+  }
   changed_ = true;
 }
 
@@ -115,10 +133,12 @@ void Checkers::on_submit(std::size_t i, LsnRange range) {
 }
 
 void Checkers::on_recovered(std::size_t i, const wal::Recovered& recovered) {
-  const Shadow& s = shadows_[i];
+  Shadow& s = shadows_[i];
+  if (s.dead_tail)
+    s.told_durable = std::min(s.told_durable, recovered.durable_end), s.told_ever = std::min(s.told_ever, s.survives);
   const bool equal = first_difference(replicas_[i]->disk.visible(), {s.state->log_begin, recovered.durable_end}) >=
                      recovered.durable_end;
-  if (!check(Check::kRecovery, recovered.durable_end >= s.survives && equal))
+  if (!check(Check::kRecovery, recovered.durable_end >= s.survives && (equal || s.dead_tail)))
     common_.trace.fail("{} recovers to {}, {} survive; equal: {}", replicas_[i]->member.name,
                        to_string(recovered.durable_end), to_string(s.survives), equal);
 }
@@ -134,7 +154,7 @@ wal::Recovered Checkers::recover(std::size_t i, std::span<const std::byte> image
 void Checkers::look_at_damage(std::size_t i, Random& random) {
   const Shadow& s = shadows_[i];
   const Lsn begin = std::max(s.state->log_begin, s.state->scan_begin);
-  if (s.survives - begin < ByteCount{2 * kSectorBytes}) return;
+  if (s.survives < begin + ByteCount{2 * kSectorBytes}) return;
   const auto durable = replicas_[i]->disk.durable();
   std::vector<std::byte> image(durable.begin(), durable.end());
   const auto somewhere = [&] { return begin + ByteCount{random.below((s.survives - begin).value)}; };
@@ -166,7 +186,7 @@ void Checkers::look_closely() {
     const Shadow& s = shadows_[i];
     const auto image = replicas_[i]->disk.durable();
     const wal::Recovered found = recover(i, image);
-    if (!check(Check::kRecovery, found.durable_end == s.survives))
+    if (!check(Check::kRecovery, found.durable_end == s.survives || (s.dead_tail && found.durable_end > s.survives)))
       common_.trace.fail("after a power cut {} would hold {} ({}), but {} equal the server's WAL",
                          replicas_[i]->member.name, to_string(found.durable_end), wal::to_string(found.stopped_by),
                          to_string(s.survives));
@@ -194,7 +214,7 @@ bool Checkers::would_survive(std::size_t i, Lsn end) {
 }
 
 Lsn Checkers::end_of(std::span<const std::byte> image, Lsn log_begin) const {
-  return postgres_.record_floor(first_difference(image, {log_begin, postgres_.flushed_end()}), log_begin);
+  return postgres_.record_floor(first_difference(image, {log_begin, known_end()}), log_begin);
 }
 
 void Checkers::forget(std::size_t i) {
@@ -240,19 +260,21 @@ void Checkers::on_ack(std::size_t i, const protocol::FrameHeader& header, const 
                        to_string(ack.durable_end), to_string(ack.final_end), to_string(s.epoch), s.session.value,
                        to_string(s.received), to_string(s.told_durable), to_string(s.told_final));
   if (new_session) s.ring_compared = {};
+  if (s.dead_tail && header.epoch > *s.dead_tail) s.dead_tail.reset();
   s.epoch = header.epoch, s.session = header.session;
   s.told_durable = ack.durable_end, s.told_final = ack.final_end;
   s.told_ever = std::max(s.told_ever, ack.durable_end);
 
-  if (!check(Check::kAckDurable, ack.durable_end <= s.survives))
+  if (!check(Check::kAckDurable, ack.durable_end <= s.survives || s.dead_tail))
     common_.trace.fail("{} acknowledges {} as durable, but {} would survive", name, to_string(ack.durable_end),
                        to_string(s.survives));
   const Lsn compared = std::max({s.equal_end, s.ring_compared, s.state->log_begin});
-  if (!check(Check::kAckReceived, ack.received_end <= compared || (ack.received_end <= postgres_.flushed_end() &&
-                                                                   equal_in_ring(i, {compared, ack.received_end}))))
+  if (!check(Check::kAckReceived,
+             s.dead_tail || ack.received_end <= compared ||
+                 (ack.received_end <= known_end() && equal_in_ring(i, {compared, ack.received_end}))))
     common_.trace.fail("{} acknowledges {} as received, but holds other bytes", name, to_string(ack.received_end));
   const Lsn free_from = align_down(std::max(s.equal_end, s.state->log_begin), 4096);
-  if (!check(Check::kWindowFits, ack.window_end <= free_from + ByteCount{kRingBytes}))
+  if (!check(Check::kWindowFits, s.dead_tail || ack.window_end <= free_from + ByteCount{kRingBytes}))
     common_.trace.fail("{} welcomes bytes to {}, but has written only to {}", name, to_string(ack.window_end),
                        to_string(s.equal_end));
   s.received = ack.received_end;
@@ -280,7 +302,7 @@ void Checkers::on_welcome(std::size_t i, const protocol::Welcome& welcome) {
   Shadow& s = shadows_[i];
   const std::string& name = replicas_[i]->member.name;
   common_.trace.note(name, "welcomes", welcome.durable_end.value);
-  if (!check(Check::kAckDurable, welcome.durable_end <= s.survives))
+  if (!check(Check::kAckDurable, welcome.durable_end <= s.survives || s.dead_tail))
     common_.trace.fail("{} says that it holds {}, but {} would survive", name, to_string(welcome.durable_end),
                        to_string(s.survives));
   if (!check(Check::kAckReceived, welcome.durable_end >= postgres_.record_floor(s.received, s.state->log_begin)))
@@ -293,6 +315,7 @@ void Checkers::on_welcome(std::size_t i, const protocol::Welcome& welcome) {
 }
 
 void Checkers::on_fed(std::size_t i, Lsn end) {
+  if (promoted_ && shadows_[i].dead_tail) return;  // All that it holds, though the server lost it unflushed.
   const Lsn limit = promoted_ ? shadows_[i].survives : std::min(shadows_[i].survives, postgres_.confirmed_end());
   if (!check(Check::kFedConfirmed, end <= limit))
     common_.trace.fail("{} feeds {}, but only {} are durable and confirmed", replicas_[i]->member.name, to_string(end),
@@ -369,12 +392,15 @@ bool Checkers::held(ack::Level level, Lsn end) const {
 }
 
 void Checkers::on_report(const node::Report& report) {
+  if (primary_.ship_written && !postgres_.hears_reports()) return;  // What it held may be lost, and nobody hears it.
   const auto look_at = [&](ack::Level level, Lsn end, Lsn before) {
     if (end <= before) return;
     if (!check(Check::kReportHeld, held(level, end)))
       common_.trace.fail("{} was reported at level {}, but the policy's replicas do not hold it", to_string(end),
                          ack::to_string(level));
-    if (!check(Check::kReportValid, end <= postgres_.flushed_end() && end <= primary_.confirmed_end))
+    if (!check(Check::kReportValid, primary_.ship_written
+                                        ? end <= postgres_.end() || !postgres_.hears_reports()
+                                        : end <= postgres_.flushed_end() && end <= primary_.confirmed_end))
       common_.trace.fail("{} was reported, confirmed is {}", to_string(end), to_string(primary_.confirmed_end));
   };
   if (report.write < last_report_.write || report.flush < last_report_.flush || report.apply < last_report_.apply)

@@ -21,7 +21,8 @@ void Upstream::report(const node::Report& report) {
   on_report(report);
 }
 
-Postgres::Postgres(Common common, Random random) : common_(common), random_(random) {
+Postgres::Postgres(Common common, Random random)
+    : common_(common), random_(random), written_random_(~Random(random).next()) {
   for (int i = 0; i < 4; ++i) write(100);
   flushed_end_ = wal_.end();
 }
@@ -31,7 +32,17 @@ Postgres::Postgres(Common common, Random random) : common_(common), random_(rand
 Lsn Postgres::write(std::size_t payload_bytes) {
   const Lsn end = wal_.record(payload_bytes, static_cast<std::uint8_t>(random_.from_to(1, 255)));
   records_.emplace_back(end, wal_.previous());
+  if (ahead && on_written)
+    common_.scheduler.after(written_random_.between({0}, microseconds(100)), [this] { on_written(); });
   return end;
+}
+
+void Postgres::copy_stale(LsnRange range, std::span<std::byte> into) const {
+  std::ranges::fill(into, std::byte{0});
+  const Lsn end = std::min(range.end, kOrigin + ByteCount{stale_.size()});
+  if (range.begin < end)
+    std::ranges::copy(std::span(stale_).subspan((range.begin - kOrigin).value, (end - range.begin).value),
+                      into.begin());
 }
 
 Lsn Postgres::record_floor(Lsn at) const {
@@ -129,6 +140,10 @@ void Postgres::lose_unflushed() {
   if (whole != flushed_end_) ends.push_back(flushed_end_);  // A page's end within a record.
   const Lsn before = wal_.end(), end = random_.chance(0.3) ? ends.back() : random_.one_of(ends);
   if (end < before) common_.counts.note(Fault::kRewrittenWal);
+  if (end < before) {
+    stale_.resize(std::max(stale_.size(), static_cast<std::size_t>((before - kOrigin).value)));
+    std::ranges::copy(wal_.at({end, before}), stale_.begin() + static_cast<std::ptrdiff_t>((end - kOrigin).value));
+  }
   while (!records_.empty() && records_.back().first > end) records_.pop_back();
   wal_.cut(end, records_.back().second);
   if (records_.back().first != end) {
@@ -136,6 +151,7 @@ void Postgres::lose_unflushed() {
     wal_.abandon_record();
   }
   common_.trace.note("server", "lost its WAL from", end.value, before.value);
+  if (ahead && end < before) on_lost({end, before});
 }
 
 void Postgres::crash() {
@@ -186,7 +202,15 @@ void Postgres::checkpoint() {
 
 // ---- Replication
 
+// As postgres/forced_flush does it, before there is a connection.
+void Postgres::force_flush() {
+  flushed_end_ = std::max(flushed_end_, write(40));
+  common_.trace.note("server", "is made to flush", flushed_end_.value);
+  release_waiters();
+}
+
 void Postgres::connect(Upstream* upstream) {
+  if (ahead) force_flush();
   upstream_ = upstream;
   connection_ = std::make_shared<Connection>();
   connection_->streamed_end = align_down(flushed_end_, wal::kPageBytes);
@@ -194,7 +218,7 @@ void Postgres::connect(Upstream* upstream) {
   common_.trace.note("server", "connected at", connection_->streamed_end.value, flushed_end_.value);
   confirmed_end_ = std::max(confirmed_end_, connection_->streamed_end);
   tell(node::UpstreamConnected{kSystem, TimelineId{1}, kSegmentSize, 150020, connection_->streamed_end, flushed_end_,
-                               ""});
+                               "", ahead, std::max(flushed_end_, kOrigin + ByteCount{stale_.size()})});
   tell(node::UpstreamSyncNames{true, "slipstream"});
   stream();
 }
@@ -240,7 +264,7 @@ void Postgres::tell(node::UpstreamEvent event) {
 }
 
 void Postgres::report(const node::Report& report) {
-  if (!connection_ || upstream_->connections_seen != connection_->number) return;
+  if (!hears_reports()) return;
   Connection& c = *connection_;
   c.last_report =
       std::max(c.last_report,

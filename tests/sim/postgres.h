@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -25,6 +26,10 @@ class Upstream : public node::Upstream {
   void report(const node::Report& report) override;
   void advance_slot(Lsn end) override { on_slot(end); }
   void reconnect() override { on_reconnect(); }
+
+  bool has_lost() const {  // The loss of a connection, which the daemon has not taken yet.
+    return std::ranges::any_of(events, [](const auto& e) { return std::holds_alternative<node::UpstreamLost>(e); });
+  }
 
   std::deque<node::UpstreamEvent> events;
   std::function<void(const node::UpstreamEvent&)> on_event;
@@ -60,12 +65,14 @@ class Postgres {
   void crash();  // And starts again some time later.
   void stop_in_order();
   void start_again();
-  bool gone = false;  // For good.
+  bool gone = false;   // For good.
+  bool ahead = false;  // The daemon ships what is written: it is told of that, and all is flushed when it connects.
 
   // The daemon's side.
   void connect(Upstream* upstream);
   void disconnect(bool tell);  // The connection is lost.
   bool connected() const { return connection_ != nullptr; }
+  bool hears_reports() const { return connection_ && upstream_->connections_seen == connection_->number; }
   void daemon_died() { disconnect(false), upstream_ = nullptr; }
   void report(const node::Report& report);  // On its way to the server.
   void advance_slot(Lsn end) { slot_ = connection_ ? std::max(slot_, end) : slot_; }
@@ -79,6 +86,8 @@ class Postgres {
   void checkpoint();  // Removes segments that no slot holds.
 
   std::span<std::byte> bytes(LsnRange range) { return wal_.at(range); }
+  // What lies in the files where the WAL ended once and was lost; zeros elsewhere.
+  void copy_stale(LsnRange range, std::span<std::byte> into) const;
   Lsn end() const { return wal_.end(); }
   Lsn flushed_end() const { return flushed_end_; }
   Lsn slot() const { return slot_; }
@@ -98,6 +107,8 @@ class Postgres {
   std::function<void(const node::Report&)> on_reported;  // It has arrived.
   std::function<void(Lsn, ack::Level)> on_commit;        // A client was told.
   std::function<void()> on_connection;
+  std::function<void()> on_written;
+  std::function<void(LsnRange)> on_lost;  // Unflushed WAL.
 
  private:
   struct Waiting {
@@ -123,13 +134,16 @@ class Postgres {
   void tell(node::UpstreamEvent event);
   void receive(const node::Report& report);
   void lose_unflushed();
+  void force_flush();
 
   Common common_;
   Random random_;
+  Random written_random_;  // Its own, so that the others' draws stay what they were.
   wal::WalWriter wal_{kOrigin, kSegmentSize, kSystem};
   std::vector<std::pair<Lsn, Lsn>> records_;  // (end, begin), complete ones.
   Lsn flushed_end_ = kOrigin;
   Lsn confirmed_end_ = kOrigin;
+  std::vector<std::byte> stale_;  // From kOrigin on.
   Lsn slot_ = kOrigin, kept_from_ = kOrigin;
   struct Joining {
     LogId log_id;

@@ -8,6 +8,18 @@
 
 namespace slipstream::sim {
 
+// What the file holds where the server is ahead of its flushes: the end may be half written, and behind it lies what an
+// earlier life wrote there.
+void PrimaryDisk::read_file(const node::ReadOp& op) {
+  Lsn written_end = postgres_.end();
+  if (written_end > postgres_.flushed_end() && short_random_.chance(0.2))
+    written_end =
+        postgres_.flushed_end() + ByteCount{short_random_.below((written_end - postgres_.flushed_end()).value)};
+  const Lsn seam = std::clamp(written_end, op.range.begin, op.range.end);
+  std::ranges::copy(postgres_.bytes({op.range.begin, seam}), op.into.begin());
+  postgres_.copy_stale({seam, op.range.end}, op.into.subspan((seam - op.range.begin).value));
+}
+
 bool PrimaryDisk::submit_read(const node::ReadOp& op) {
   common_.scheduler.after(random_.between(microseconds(5), microseconds(random_.chance(0.02) ? 5000 : 120)),
                           [this, op, life = life_] {
@@ -23,12 +35,17 @@ void PrimaryDisk::finish_read(const node::ReadOp& op) {
       std::ranges::copy(postgres_.bytes(op.range).first(short_random_.below(op.into.size() + 1)), op.into.begin());
     return done(op.id, node::DiskStatus::kFailed);
   }
-  if (op.range.begin < postgres_.kept_from() || op.range.end > postgres_.end())
+  const bool ahead = postgres_.ahead && op.range.begin <= postgres_.end();
+  if (op.range.begin < postgres_.kept_from() || (op.range.end > postgres_.end() && !ahead))
     return done(op.id, node::DiskStatus::kMissing);
-  std::ranges::copy(postgres_.bytes(op.range), op.into.begin());
+  read_file(op);
   if (!op.bulk && spoiled > 0 && random_.chance(spoiled)) {
+    // What goes ahead of its confirmation is protected by its records' checksums alone until then.
+    const std::size_t at = random_.below(op.into.size());
+    if (postgres_.ahead && !postgres_.is_covered(op.range.begin + ByteCount{at}, kOrigin))
+      return done(op.id, node::DiskStatus::kOk);
     common_.counts.note(Fault::kSpoiledRead);
-    op.into[random_.below(op.into.size())] ^= std::byte{0x10};
+    op.into[at] ^= std::byte{0x10};
   }
   done(op.id, node::DiskStatus::kOk);
 }
@@ -96,6 +113,10 @@ PrimaryHost::PrimaryHost(Common common, Random random, Network& network, Postgre
   disk.wake = postgres.wake_daemon = [this] {
     if (!paused_) turns_.wake();
   };
+  postgres.on_written = [this] {
+    if (node) node->on_written();
+    if (node && !paused_) turns_.wake();
+  };
   postgres.on_connection = [this] { connect_later(milliseconds(200)); };
   upstream.on_event = [this](const node::UpstreamEvent& event) {
     if (const auto* up = std::get_if<node::UpstreamConnected>(&event)) {
@@ -143,6 +164,7 @@ void PrimaryHost::start(const std::string& policy_text) {
   node::PrimaryOptions options;
   options.id = kPrimaryId, options.name = "a", options.replicas = replicas_, options.policy = policy;
   options.random_seed = random_.next();
+  options.ship_written = ship_written;
   port.process_started();
   joined_ = {};
   node = std::make_unique<node::PrimaryNode>(options, *state, ring_, catch_up_, common_.now());
@@ -153,7 +175,7 @@ void PrimaryHost::start(const std::string& policy_text) {
 void PrimaryHost::connect_later(Duration most) {
   common_.scheduler.after(random_.between(milliseconds(1), most), [this, life = life_] {
     if (life != life_ || !node || postgres_.connected()) return;
-    if (!postgres_.running()) return connect_later(milliseconds(50));
+    if (!postgres_.running() || (ship_written && upstream.has_lost())) return connect_later(milliseconds(50));
     postgres_.connect(&upstream);
   });
 }

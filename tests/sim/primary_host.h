@@ -37,6 +37,7 @@ class PrimaryDisk : public node::Disk {
   void done(std::uint32_t id, node::DiskStatus status);
   bool step() { return trap.step(common_, "primary", Fault::kPrimaryTrap); }
   void finish_read(const node::ReadOp& op);
+  void read_file(const node::ReadOp& op);
 
   Common common_;
   Random random_;
@@ -61,6 +62,7 @@ class PrimaryHost {
   bool running() const { return node != nullptr; }
   std::uint64_t life() const { return life_; }
   bool paused() const { return paused_; }
+  bool ship_written = false;
   void lose_connection();              // Made again soon.
   std::uint64_t bytes_resent() const;  // By all its lives.
 

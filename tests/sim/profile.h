@@ -23,6 +23,7 @@ struct Profile {
   bool faults = true;
   bool storage_faults = true;
   bool harsh = false;     // Also forged frames, narrow links and the like.
+  bool ahead = false;     // WAL is shipped as soon as it is written.
   bool restored = false;  // State directories are replaced by older copies of themselves.
   enum class End { kHealed, kGone, kCutOff } end = End::kHealed;
 };

@@ -166,6 +166,23 @@ void ReplicaDisk::sync_state() {
   on_state_durable();
 }
 
+bool ReplicaDisk::clear_from(Lsn at) {
+  const std::size_t from = index(at);
+  if (from >= cache_.size()) return true;
+  std::fill(place(cache_, from), cache_.end(), std::byte{0});
+  for (std::size_t sector = from / kSectorBytes; sector * kSectorBytes < cache_.size(); ++sector) dirty_.insert(sector);
+  if (step()) return false;
+  sync(at);
+  return !step();
+}
+
+bool ReplicaDisk::replace_state(std::vector<std::byte> content) {
+  state.rename(std::move(content));
+  if (step()) return false;
+  sync_state();
+  return !step();
+}
+
 void ReplicaDisk::power_lost() {
   if (state.power_lost(random_)) common_.counts.note(Fault::kStateReverted);
   bool kept = false, lost = false;

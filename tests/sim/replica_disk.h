@@ -40,6 +40,10 @@ class ReplicaDisk : public node::Disk, public wal::SegmentSource {
   void power_lost();    // Call after the process has died with it: visible is what was durable, and some more.
   void sync(Lsn from);  // Makes durable what is visible from there on.
   void sync_state();    // The same of the state file: a process was killed just after it renamed it.
+  // The rest of the log is cleared, and a state takes its place, as app/replica_directory does before it recovers.
+  // False: a trap sprang in the midst of it, and nothing is as it was.
+  bool clear_from(Lsn at);
+  bool replace_state(std::vector<std::byte> content);
   void make_empty(std::vector<std::byte> state);
   struct Copy {
     std::vector<std::byte> state, log;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "node/fed_from_memory.h"
+#include "node/log_cut.h"
 #include "node/step.h"
 #include "tests/sim/authentic.h"
 #include "tests/sim/postgres.h"
@@ -70,13 +71,34 @@ ReplicaHost::ReplicaHost(Common common, Random random, Network& network, ack::Me
 
 ReplicaHost::~ReplicaHost() = default;
 
+// As app/replica_directory does, but that nothing is set aside: people's copies decide nothing.
+bool ReplicaHost::finish_cut(node::State& state) {
+  const auto no = node::objection_to_cut(state);
+  const Lsn from = state.replacement->from;
+  const auto kept = wal::recover(disk, wal::SegmentLayout(state.segment_size), state.log_begin,
+                                 wal::Scanner::Start::kPage, {state.system, {}}, from);
+  if (no || kept.stopped_at != from) {
+    common_.trace.fail("{} cannot cut its log at {}: {}", member.name, to_string(from),
+                       no ? no->message() : "it is whole only to " + to_string(kept.stopped_at));
+    return false;
+  }
+  common_.trace.note(member.name, "cuts its log", kept.durable_end.value, state.replacement->old_end.value);
+  const auto keep = [&](node::State changed) {
+    state = std::move(changed);
+    return disk.replace_state(node::encode(state));
+  };
+  if (kept.durable_end != from && !keep(node::state_before_cut(state, kept))) return false;
+  return disk.clear_from(kept.durable_end) && keep(node::state_after_cut(state, kept));
+}
+
 // As app/replica_directory does: read, recover, make durable what recovery relies on.
 void ReplicaHost::start() {
   if (node) return;
   disk.sync_state();
-  const auto state = node::decode_state(disk.state.visible(), member.name);
+  auto state = node::decode_state(disk.state.visible(), member.name);
   if (!state) return common_.trace.fail("{} cannot read its state file: {}", member.name, state.error().message());
   const wal::SegmentLayout layout(state->segment_size);
+  if (state->replacement && !finish_cut(*state)) return;
   const auto recovered = wal::recover(disk, layout, state->log_begin, wal::Scanner::Start::kPage, {state->system, {}});
   disk.sync(layout.segment_begin(state->scan_begin));
   const Lsn known = std::max(state->final_end, state->scan_begin);
@@ -149,7 +171,14 @@ void ReplicaHost::turn() {
   const bool worked = node::step(*node, port, disk, beside, kPrimaryId, common_.now());
   if (on_turn) on_turn();
   if (node && worked) ++common_.counts.events;
+  if (node && node->wants_reopen()) return reopen();
   if (node) turns_.next(worked, node->deadline());
+}
+
+// The process lives on, but nothing of what the node had in memory does.
+void ReplicaHost::reopen() {
+  crash();
+  start();
 }
 
 }  // namespace slipstream::sim

@@ -84,6 +84,9 @@ class ReplicaHost {
  private:
   struct Memory;
   void turn();
+  void reopen();
+  // False: it was interrupted.
+  bool finish_cut(node::State& state);
 
   Common common_;
   Random random_;

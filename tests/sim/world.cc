@@ -20,6 +20,8 @@ World::World(std::uint64_t seed, bool shown)
   // By the seed itself, so that the worlds of the others stay what they were.
   if (seed % 8 == 0 || seed % 8 == 3 || seed % 8 == 4) make_harsh();
   profile.restored = seed % 8 == 0 || seed % 8 == 3 || seed % 8 == 7;
+  profile.ahead = seed % 8 == 1 || seed % 8 == 4 || seed % 8 == 5;
+  primary_->ship_written = postgres_.ahead = profile.ahead;
   if (seed % 8 == 4 || seed % 8 == 7) {
     sealed_ = true;
     primary_->port.seal("a", true, members_);
