@@ -181,6 +181,22 @@ TEST(Quorum, ObeysAChangeThatALaterOneOvertook) {
   EXPECT_TRUE(quorum.update(std::vector{replica(3, 9)}));
 }
 
+TEST(Quorum, ForgetsWhatWasCommittedBeyondTheEndOfTheLogAndNothingElse) {
+  Quorum quorum(parse("a"));
+  ReplicaAcks held{NodeId{1}, {}, true, true};
+  held.ends[Level::kReceived] = Lsn{9}, held.ends[Level::kDurable] = Lsn{7}, held.ends[Level::kApplied] = Lsn{4};
+  quorum.update(std::vector{held});
+  quorum.forget_beyond(Lsn{6});
+  EXPECT_EQ(quorum.committed_ends()[Level::kReceived], Lsn{6});
+  EXPECT_EQ(quorum.committed_ends()[Level::kDurable], Lsn{6});
+  EXPECT_EQ(quorum.committed_ends()[Level::kApplied], Lsn{4});
+  held.ends[Level::kReceived] = held.ends[Level::kDurable] = Lsn{5};
+  EXPECT_FALSE(quorum.update(std::vector{held}));
+  held.ends[Level::kDurable] = Lsn{7};
+  EXPECT_TRUE(quorum.update(std::vector{held}));
+  EXPECT_EQ(quorum.committed_ends()[Level::kDurable], Lsn{7});
+}
+
 // 200 random lives of a quorum against a twin that keeps every policy of a change in a list and recomputes from the
 // definition.
 TEST(Quorum, EqualsItsTwinOverRandomLives) {

@@ -259,6 +259,56 @@ TEST_F(SenderTest, NewsThatDataCarriesNeedsNoProbe) {
   EXPECT_FALSE(sender.probe_due(now));
 }
 
+TEST_F(SenderTest, HeldNewsGoOutByThemselvesAfterTheHold) {
+  sender.on_news(at(100), at(50), milliseconds(1), now);
+  EXPECT_FALSE(sender.probe_due(now));
+  now = now + microseconds(400);
+  sender.on_news(at(200), at(100), milliseconds(1), now);  // Does not put the first ones off.
+  EXPECT_EQ(sender.deadline(), kStart + milliseconds(1));
+  EXPECT_FALSE(sender.probe_due(kStart + microseconds(999)));
+  now = kStart + milliseconds(1);
+  EXPECT_TRUE(sender.probe_due(now));
+  sender.on_probe_sent(now);
+  EXPECT_FALSE(sender.probe_due(now));
+  sender.on_news(at(300), at(200), milliseconds(1), now);
+  EXPECT_EQ(sender.deadline(), now + milliseconds(1)) << "a hold of its own";
+}
+
+TEST_F(SenderTest, HeldNewsGoOutAtOnceWithSomeThatAreNotHeld) {
+  sender.on_news(at(100), at(50), milliseconds(1), now);
+  sender.on_news(at(100), at(100), {}, now);
+  EXPECT_TRUE(sender.probe_due(now));
+}
+
+TEST_F(SenderTest, HeldNewsAreCarriedByDataAndRepeatedUntilTheyAreEchoed) {
+  sender.on_news(at(100), at(50), milliseconds(1), now);
+  now = now + microseconds(500);
+  offer(10);
+  send();
+  EXPECT_EQ(sender.deadline(), now + milliseconds(10)) << "no news of their own, but the tail's probe";
+  now = now + milliseconds(2);
+  Ack ack = echo_of(10, milliseconds(2));
+  ack.echo_flushed_end = at(100), ack.echo_confirmed_end = at(0);
+  ASSERT_EQ(sender.on_ack(ack, now), Verdict::kAccepted);
+  EXPECT_LT(probe_after(), kHeartbeat) << "the data came, but not what it carried";
+  now = now + milliseconds(1);
+  ack = echo_of(10, milliseconds(1));
+  ack.echo_flushed_end = at(100), ack.echo_confirmed_end = at(50);
+  ASSERT_EQ(sender.on_ack(ack, now), Verdict::kAccepted);
+  EXPECT_EQ(probe_after() + milliseconds(1), kHeartbeat);
+}
+
+TEST_F(SenderTest, NewsAreNotRepeatedWhileTheyAreHeld) {
+  sender.on_news(at(100), at(100), {}, now);
+  sender.on_probe_sent(now);
+  now = now + milliseconds(1);
+  Ack ack = echo_of(0, milliseconds(1));
+  ack.echo_flushed_end = ack.echo_confirmed_end = at(100);
+  ASSERT_EQ(sender.on_ack(ack, now), Verdict::kAccepted);
+  sender.on_news(at(200), at(200), milliseconds(20), now);
+  EXPECT_EQ(sender.deadline(), now + milliseconds(20)) << "nobody can have heard of them";
+}
+
 TEST_F(SenderTest, MuchNewsDoesNotMakeTheTailsProbeLate) {
   for (std::uint64_t i = 1; i < 20; ++i) {
     sender.on_news(at(i), at(i), {}, now);
