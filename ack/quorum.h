@@ -24,7 +24,7 @@ struct ReplicaAcks {
 std::optional<Lsn> committed(const Policy& policy, std::span<const ReplicaAcks> replicas, Level level);
 
 // committed() over time: the ends that may be reported.
-// Guarantees: (1) No end regresses within the life of this object. (R1, Q3)
+// Guarantees: (1) No end regresses within the life of this object, but by forget_beyond(). (R1, Q3)
 //   (2) From begin_change() to finish_change() an end moves only to what the old policy and every policy begun since
 //   all hold; an empty one among them asks for nothing. (Q5: a policy that may be in some replica's state file is
 //   obeyed until a later one is durable.)
