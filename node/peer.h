@@ -45,7 +45,7 @@ struct PrimaryFacts {
   Lsn flushed_at_connection;  // Commits below may have been acknowledged in earlier lives.
   bool goes_ahead = false;    // WAL is shipped as soon as it is written.
   Lsn apply_awaited_end;      // Of the last commit seen then whose client waits for its being applied.
-  bool all_flushed = false;   // And none beyond: all that was written before the connection lies below (S1).
+  bool may_cut = false;       // And none beyond: all that was written before the connection lies below (S1).
   std::uint64_t policy_version = 0;
   std::string policy_text;
   std::vector<protocol::PolicyMember> members;

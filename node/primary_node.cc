@@ -184,9 +184,9 @@ struct PrimaryNode::Impl {
     recording = true;
     confirmer.restart(up.stream_begin);
     stale_end = up.stale_end;
-    facts.all_flushed = up.all_flushed;
-    if (up.all_flushed) quorum.forget_beyond(up.flushed_end);
-    facts.goes_ahead = options.ship_written && up.all_flushed;
+    // Where nothing goes ahead, WAL that the server lacks was flushed once: it is not cut, but refused by name.
+    facts.goes_ahead = facts.may_cut = options.ship_written && up.all_flushed;
+    if (facts.may_cut) quorum.forget_beyond(up.flushed_end);
     if (facts.goes_ahead) confirmer.take_written(wal::SegmentLayout(up.segment_size), {up.system, up.timeline});
     raise_epoch_if_durable(now);
   }

@@ -61,6 +61,15 @@ TEST_F(Cutting, ALogThatReachesBeyondIsRefusedUnlessAllThatWasWrittenIsFlushed) 
   expect_refused(protocol::RefuseReason::kPrimaryBehind, "it lost flushed WAL");
 }
 
+// There was nothing to lose but what had been flushed, and perhaps acknowledged.
+TEST_F(Cutting, IsRefusedWhereNothingGoesAhead) {
+  start(false);
+  hold(wal.end());
+  held.resize(held.size() + 5000, std::byte{0x33});
+  connect();
+  expect_refused(protocol::RefuseReason::kPrimaryBehind, "it lost flushed WAL");
+}
+
 TEST_F(Cutting, ALogThatIsFinalBeyondIsRefused) {
   hold(wal.end());
   held.resize(held.size() + 5000, std::byte{0x33});
