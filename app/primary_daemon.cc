@@ -162,10 +162,13 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   for (const NodeConfig* replica : config.replicas()) options.rate_limits.push_back(replica->limits);
   options.random_seed = random_u64();
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
-  postgres::PostgresUpstream upstream({config.primary.conninfo, config.primary.application_name, config.primary.slot,
-                                       facts->system, wake, [&](Lsn flushed_end, TimelineId timeline) {
-                                         return wal::io::stale_pages_end(wal_directory, layout, timeline, flushed_end);
-                                       }});
+  postgres::UpstreamOptions server{config.primary.conninfo, config.primary.application_name, config.primary.slot,
+                                   facts->system, wake};
+  if (options.ship_written)
+    server.stale_end = [&](Lsn flushed_end, TimelineId timeline) {
+      return wal::io::stale_pages_end(wal_directory, layout, timeline, flushed_end);
+    };
+  postgres::PostgresUpstream upstream(std::move(server));
 
   Mailbox mailbox(wake);
   PrimaryControl answers(config, node, mailbox, upstream, disk, *network);

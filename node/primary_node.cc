@@ -164,10 +164,11 @@ struct PrimaryNode::Impl {
     if (keeper.state().superseded) return fail("superseded", superseded_text);
     const ack::Ends& committed = quorum.committed_ends();
     const Lsn held =
-        std::min(std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]), most_confirmed);
+        std::min(std::max(committed[ack::Level::kReceived], committed[ack::Level::kDurable]), most_flushed);
     if (auto no = unfit_server(up, keeper.state(), held)) return fail(std::move(no->state), std::move(no->reason));
     failed.clear();
     connected = true;
+    most_flushed = std::max(most_flushed, up.flushed_end);
     epoch_ticket = keeper.change([&](State& state) {
       state.system = up.system;
       state.segment_size = up.segment_size;
@@ -219,7 +220,7 @@ struct PrimaryNode::Impl {
       const LsnRange range = confirmed->range;
       // What PostgreSQL flushed is valid whatever its records say; what went ahead of that was looked at.
       facts.confirmed_end = range.end;
-      most_confirmed = std::max(most_confirmed, range.end);
+      most_flushed = std::max(most_flushed, range.end);
       facts.flushed_end = std::max(facts.flushed_end, range.end);
       on_valid(range.end, confirmed->heard);
     }
@@ -348,7 +349,7 @@ struct PrimaryNode::Impl {
       "slipstream run -c FILE --claim-term N, N above every term in use (slipstream status of a replica shows it)";
   Lsn sampled_end{};
   Lsn stale_end{UINT64_MAX};
-  Lsn most_confirmed{};  // Over this process life.
+  Lsn most_flushed{};  // Over this process life.
   Instant now_seen{};
   std::size_t next_reader = 0;
   VerdictCounters verdicts;

@@ -77,7 +77,7 @@ void PostgresUpstream::replication_thread() {
 
 // One connection, gone when this returns: a walsender is scarce. Whether there was a stream.
 bool PostgresUpstream::stream() {
-  if (!wait_until_loss_is_handled()) return false;
+  if (options_.stale_end && !wait_until_loss_is_handled()) return false;
   Stream stream(*this);
   const auto opened = stream.open();
   if (!opened) {

@@ -23,7 +23,8 @@ struct UpstreamOptions {
   std::string slot;
   SystemId system;             // The cluster we belong to; 0: the first one met.
   std::function<void()> wake;  // Called when an event waits for the data thread.
-  // UpstreamConnected::stale_end, found on the replication thread; without it nothing is known of the pages.
+  // Given where WAL may go ahead of its flush: then all is flushed before each connection (S1), and this finds
+  // UpstreamConnected::stale_end, on the replication thread.
   std::function<Lsn(Lsn flushed_end, TimelineId)> stale_end{};
 };
 

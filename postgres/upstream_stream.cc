@@ -44,7 +44,8 @@ std::expected<void, Error> PostgresUpstream::Stream::open() {
   where_ = "replication connection, " + connection_->where();
   if (auto known = identify(); !known) return known;
   if (auto primary = refuse_standby(); !primary) return primary;
-  if (auto flushed = flush_everything(); !flushed) return flushed;
+  if (owner_.options_.stale_end)
+    if (auto flushed = flush_everything(); !flushed) return flushed;
   return start();
 }
 

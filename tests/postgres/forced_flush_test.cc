@@ -29,15 +29,18 @@ class ForcedFlush : public testing::Test {
     return server.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'");
   }
 
+  UpstreamOptions options(const std::string& more = "") const {
+    return {server.conninfo(more), "slipstream", "slipstream", {}, {}, [](Lsn, TimelineId) { return Lsn{UINT64_MAX}; }};
+  }
+
   feed_test::Place place;
   Server server{place / "primary", 7401};
 };
 
 TEST_F(ForcedFlush, ANewConnectionsFlushedPositionCoversAllThatWasInsertedBefore) {
-  Watch upstream(server);
+  Watch upstream(options());
   ASSERT_TRUE(upstream.connects());
   EXPECT_TRUE(upstream.connected[0].all_flushed) << upstream.connected[0].not_flushed_because;
-  EXPECT_EQ(upstream.connected[0].stale_end, Lsn{UINT64_MAX}) << "nobody was asked";
   const Lsn inserted = insert_unflushed();
   ASSERT_LT(server.flushed(), inserted);
   upstream->reconnect();
@@ -47,11 +50,23 @@ TEST_F(ForcedFlush, ANewConnectionsFlushedPositionCoversAllThatWasInsertedBefore
   EXPECT_EQ(server.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'slipstream_flush'"), "0");
 }
 
+TEST_F(ForcedFlush, IsNotDoneWhereNothingGoesAhead) {
+  Watch upstream(server);
+  ASSERT_TRUE(upstream.connects());
+  const Lsn inserted = insert_unflushed();
+  upstream->reconnect();
+  ASSERT_TRUE(upstream.connects(2));
+  EXPECT_LT(upstream.connected[1].flushed_end, inserted);
+  EXPECT_FALSE(upstream.connected[1].all_flushed);
+  EXPECT_EQ(upstream.connected[1].stale_end, Lsn{UINT64_MAX});
+  EXPECT_FALSE(upstream->problem());
+}
+
 TEST_F(ForcedFlush, WaitsForNoReplicaWhateverTheServersDefaultsAre) {
   server.sql("ALTER DATABASE postgres SET synchronous_commit = remote_apply");
   server.sql("ALTER DATABASE postgres SET default_transaction_read_only = on");
   server.set("synchronous_standby_names", "slipstream");
-  Watch upstream(server);
+  Watch upstream(options());
   const auto began = Clock::now();
   ASSERT_TRUE(upstream.connects());
   EXPECT_LT(Clock::now() - began, 5s);
@@ -62,7 +77,7 @@ TEST_F(ForcedFlush, WhatKeepsItFromBeingDoneIsNamedAndTheStreamGoesOn) {
   server.sql("CREATE ROLE streamer LOGIN REPLICATION");
   server.sql("GRANT pg_monitor TO streamer");
   server.sql("REVOKE EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text) FROM PUBLIC");
-  Watch upstream(server, "user=streamer");
+  Watch upstream(options("user=streamer"));
   ASSERT_TRUE(upstream.connects());
   EXPECT_FALSE(upstream.connected[0].all_flushed);
   const std::string why = upstream.connected[0].not_flushed_because;
@@ -78,7 +93,7 @@ TEST_F(ForcedFlush, WhatKeepsItFromBeingDoneIsNamedAndTheStreamGoesOn) {
 }
 
 TEST_F(ForcedFlush, ComesOnlyAfterTheLossOfTheConnectionBeforeWasTaken) {
-  Watch upstream(server);
+  Watch upstream(options());
   ASSERT_TRUE(upstream.connects());
   upstream->reconnect();
   ASSERT_TRUE(eventually([&] { return walsenders() == "0"; }));
@@ -93,7 +108,7 @@ TEST_F(ForcedFlush, ComesOnlyAfterTheLossOfTheConnectionBeforeWasTaken) {
 }
 
 TEST_F(ForcedFlush, StopsWhileTheLossIsNotTaken) {
-  auto upstream = std::make_unique<Watch>(server);
+  auto upstream = std::make_unique<Watch>(options());
   ASSERT_TRUE(upstream->connects());
   (*upstream)->reconnect();
   ASSERT_TRUE(eventually([&] { return walsenders() == "0"; }));
@@ -111,12 +126,12 @@ TEST_F(ForcedFlush, KnowsWhenItReachedAnotherServerThanTheStream) {
 TEST_F(ForcedFlush, AsksAboutStalePagesWithThePositionThatTheStreamBeginsAt) {
   LsnRange asked{};
   TimelineId timeline{};
-  UpstreamOptions options{server.conninfo(), "slipstream", "slipstream", {}, {}};
-  options.stale_end = [&](Lsn flushed_end, TimelineId on) {
+  UpstreamOptions asking = options();
+  asking.stale_end = [&](Lsn flushed_end, TimelineId on) {
     timeline = on;
     return asked = {flushed_end, flushed_end + ByteCount{12345}}, asked.end;
   };
-  Watch upstream(std::move(options));
+  Watch upstream(std::move(asking));
   ASSERT_TRUE(upstream.connects());
   EXPECT_EQ(upstream.connected[0].stale_end, asked.end);
   EXPECT_EQ(upstream.connected[0].flushed_end, asked.begin);

@@ -9,6 +9,8 @@
 namespace slipstream::sim {
 namespace {
 
+constexpr Epoch kNotYet{UINT32_MAX, UINT32_MAX};
+
 class DurableSource : public wal::SegmentSource {
  public:
   explicit DurableSource(std::span<const std::byte> bytes) : bytes_(bytes) {}
@@ -35,6 +37,7 @@ Checkers::Checkers(Common common, Postgres& postgres, PrimaryHost& primary,
   primary_.on_report = [this](const node::Report& report) { on_report(report); };
   postgres_.on_reported = [this](const node::Report& report) { on_reported(report); };
   postgres_.on_commit = [this](Lsn end, ack::Level level) { on_commit(end, level); };
+  primary_.on_connected = [this] { on_connected(); };
   postgres_.on_lost = [this](LsnRange lost) { on_lost(lost); };
 }
 
@@ -82,13 +85,21 @@ void Checkers::on_lost(LsnRange lost) {
   for (std::size_t i = 0; i < shadows_.size(); ++i) {
     Shadow& s = shadows_[i];
     if (!s.state) continue;
-    s.dead_tail = primary_epoch_;
+    s.dead_tail = kNotYet;
     s.equal_end = std::min(s.equal_end, std::max(lost.begin, s.state->log_begin));
     s.survives = postgres_.record_floor(s.equal_end, s.state->log_begin);
     for (Lsn* each : {&s.ring_compared, &s.gone_received, &s.gone_durable, &s.gone_applied, &s.told_ever})
       *each = std::min(*each, lost.begin);
   }
   changed_ = true;
+}
+
+// The daemon takes it, and opens a later epoch than the one that it may be recording still.
+void Checkers::on_connected() {
+  Epoch before = primary_epoch_;
+  if (primary_.node->snapshot(common_.now()).primary.state == "recording_epoch") ++before.incarnation;
+  for (Shadow& s : shadows_)
+    if (s.dead_tail == kNotYet) s.dead_tail = before;
 }
 
 void Checkers::on_state(std::size_t i) {
@@ -102,7 +113,8 @@ void Checkers::on_state(std::size_t i) {
     const Lsn applied = replicas_[i]->standby.applied_ever();
     s = Shadow{.gone_received = std::max(s.gone_received, s.survives),
                .gone_durable = s.survives,
-               .gone_applied = std::min(applied, s.survives)};
+               .gone_applied = std::min(applied, s.survives),
+               .dead_tail = s.dead_tail};  // What is shipped to it may be of before.
     s.equal_end = s.survives = state->log_begin;
     s.log_id = state->log_id;
   }

@@ -59,7 +59,8 @@ class Checkers {
     Lsn told_ever{};                   // The most of told_durable: an ack under way may be counted still.
     // Held by a daemon or a directory that is gone: its acknowledgements count until the next session.
     Lsn gone_received{}, gone_durable{}, gone_applied{};
-    // It may hold WAL that the server lost before it was flushed, until it adopts a later epoch than this.
+    // It may hold WAL that the server lost before it was flushed, until it adopts a later epoch than this: of a
+    // connection that was made after the loss.
     std::optional<Epoch> dead_tail;
   };
 
@@ -77,6 +78,7 @@ class Checkers {
   void on_commit(Lsn end, ack::Level level);
   void on_died(std::size_t i);
   void on_lost(LsnRange lost);
+  void on_connected();
   Lsn known_end() const { return primary_.ship_written ? postgres_.end() : postgres_.flushed_end(); }
   void on_primary_state();
   void look_at_policies();

@@ -127,6 +127,10 @@ node::Evidence World::evidence_of(std::size_t replica) const {
 
 bool World::fence(const std::vector<std::size_t>& members, std::size_t candidate, std::uint32_t term, bool supersede) {
   for (const std::size_t i : members) {
+    // While it cuts its log it says so, and to repeat it.
+    until(seconds(1), [&] {
+      return replicas_[i]->node && replicas_[i]->node->snapshot(scheduler.now()).replica.state != "cutting";
+    });
     const auto done = replicas_[i]->node->fence(term, members_[candidate].name, supersede, scheduler.now());
     if (!done) {
       trace.fail("{} refuses the fence: {}", members_[i].name, done.error().message());

@@ -122,6 +122,7 @@ PrimaryHost::PrimaryHost(Common common, Random random, Network& network, Postgre
     if (const auto* up = std::get_if<node::UpstreamConnected>(&event)) {
       confirmed_end = up->stream_begin;
       ++common_.counts.sessions;
+      if (postgres_.hears_reports()) on_connected();  // It is not lost again already.
     }
     if (const auto* chunk = std::get_if<node::UpstreamChunk>(&event)) confirmed_end = chunk->range.end;
   };

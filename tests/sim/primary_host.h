@@ -71,6 +71,7 @@ class PrimaryHost {
   Upstream upstream;
   std::unique_ptr<node::PrimaryNode> node;
   std::string policy;
+  std::function<void()> on_connected;                  // To the server as it is now.
   std::function<void(const node::Report&)> on_report;  // Before it is on its way.
   Lsn confirmed_end{};                                 // What was streamed to this daemon over this connection.
   bool gone = false;
