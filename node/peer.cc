@@ -158,7 +158,7 @@ Verdict Peer::on_welcome(const protocol::Welcome& welcome, Instant now) {
         fmt::format("the node with number {} calls itself {}, but is configured as {}: make the configurations agree",
                     member_.id.value, welcome.name, member_.name),
         now);
-  } else if (welcome.durable_end > known_end() && (!facts_.may_cut || known_final_end > known_end())) {
+  } else if (welcome.durable_end > known_end() && (!may_cut() || known_final_end > known_end())) {
     refuse(RefuseReason::kPrimaryBehind,
            fmt::format("{} holds WAL to {}, but this primary's PostgreSQL has flushed only to {}: it lost flushed WAL. "
                        "Promote {} instead",
@@ -192,10 +192,13 @@ void Peer::on_compared(Instant now) {
   welcome_.durable_end > comparison_.compared_end() ? send_cut(now) : send_adoption(now);
 }
 
+// In an epoch that it holds already everything came from here, over this connection.
+bool Peer::may_cut() const { return facts_.may_cut && welcome_.held_epoch < facts_.epoch; }
+
 // Bytes that are no longer PostgreSQL's own were never acknowledged, if all that was written is flushed, and never
 // final, if they are not below that. Those before the first of them may have been: the cut is exact (S2).
 void Peer::on_difference(LsnRange block, Instant now) {
-  if (facts_.may_cut && block.end > comparison_.known_final_end()) {
+  if (may_cut() && block.end > comparison_.known_final_end()) {
     comparison_.search();
     return start_comparison(now);
   }

@@ -119,6 +119,7 @@ class Peer {
   void on_compared(Instant now);
   void on_difference(LsnRange block, Instant now);
   void send_adoption(Instant now);
+  bool may_cut() const;
   void send_cut(Instant now);
   void refuse_divergent(LsnRange block, Instant now);
   // Of this server's WAL: what it has flushed, and what was shipped ahead of that.

@@ -111,6 +111,17 @@ TEST_F(Cutting, IsRefusedUnlessAllThatWasWrittenIsFlushed) {
   expect_refused(protocol::RefuseReason::kDivergent, "hold different bytes in [0/310000, 0/320000)");
 }
 
+// All that it holds was compared, or came from here, over this connection: the difference is nobody's lost WAL.
+TEST_F(Cutting, IsRefusedInAnEpochThatTheReplicaHolds) {
+  hold(wal.end());
+  connect();
+  run();
+  ASSERT_EQ(state(), "streaming") << reason();
+  differ_from(Lsn{wal.end().value - 100});
+  say(protocol::Refuse{protocol::RefuseReason::kNoSession, heard.epoch, {}, "a restart since"});
+  expect_refused(protocol::RefuseReason::kDivergent, "hold different bytes");
+}
+
 TEST_F(Cutting, IsRefusedBelowWhatIsFinal) {
   hold(wal.end());
   final_end = kLogBegin + ByteCount{2 * kBlock};

@@ -30,8 +30,10 @@ Postgres::Postgres(Common common, Random random)
 // ---- WAL
 
 Lsn Postgres::write(std::size_t payload_bytes) {
+  if (!same_lengths_.empty()) payload_bytes = same_lengths_.front(), same_lengths_.pop_front();
   const Lsn end = wal_.record(payload_bytes, static_cast<std::uint8_t>(random_.from_to(1, 255)));
   records_.emplace_back(end, wal_.previous());
+  payloads_.push_back(payload_bytes);
   if (ahead && on_written)
     common_.scheduler.after(written_random_.between({0}, microseconds(100)), [this] { on_written(); });
   return end;
@@ -66,7 +68,9 @@ bool Postgres::is_covered(Lsn at, Lsn log_begin) const {
 void Postgres::want_flush() {
   if (flushing_ || !running_) return;
   flushing_ = true;
-  const Duration time = random_.between(microseconds(30), microseconds(random_.chance(0.02) ? 20'000 : 600));
+  Duration time = random_.between(microseconds(30), microseconds(random_.chance(0.02) ? 20'000 : 600));
+  // Longer than it takes to make a new connection.
+  if (ahead && written_random_.chance(0.05)) time = time + written_random_.between({0}, milliseconds(300));
   Lsn target = wal_.end();
   if (random_.chance(0.4) && align_down(target, wal::kPageBytes) > flushed_end_)
     target = align_down(target, wal::kPageBytes);  // Whole pages only, so perhaps the middle of a record.
@@ -133,6 +137,14 @@ void Postgres::release_waiters() {
 
 // ---- Crashes
 
+// Clients do the same again, so records begin and end where they did: then old ones behind the new ones fit.
+void Postgres::expect_same_lengths(Lsn lost_from) {
+  same_lengths_.clear();
+  for (std::size_t i = 0; i < records_.size(); ++i)
+    if (records_[i].second >= lost_from) same_lengths_.push_back(payloads_[i]);
+  same_lengths_.resize(written_random_.below(same_lengths_.size() + 1));
+}
+
 void Postgres::lose_unflushed() {
   std::vector<Lsn> ends;  // Where the WAL may be whole to.
   for (auto it = records_.rbegin(); it != records_.rend() && it->first >= flushed_end_; ++it) ends.push_back(it->first);
@@ -144,7 +156,8 @@ void Postgres::lose_unflushed() {
     stale_.resize(std::max(stale_.size(), static_cast<std::size_t>((before - kOrigin).value)));
     std::ranges::copy(wal_.at({end, before}), stale_.begin() + static_cast<std::ptrdiff_t>((end - kOrigin).value));
   }
-  while (!records_.empty() && records_.back().first > end) records_.pop_back();
+  if (ahead) expect_same_lengths(end), ++losses_;
+  while (!records_.empty() && records_.back().first > end) records_.pop_back(), payloads_.pop_back();
   wal_.cut(end, records_.back().second);
   if (records_.back().first != end) {
     common_.counts.note(Fault::kAbandonedRecord);

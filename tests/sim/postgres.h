@@ -88,6 +88,7 @@ class Postgres {
   std::span<std::byte> bytes(LsnRange range) { return wal_.at(range); }
   // What lies in the files where the WAL ended once and was lost; zeros elsewhere.
   void copy_stale(LsnRange range, std::span<std::byte> into) const;
+  std::uint64_t losses() const { return losses_; }
   Lsn end() const { return wal_.end(); }
   Lsn flushed_end() const { return flushed_end_; }
   Lsn slot() const { return slot_; }
@@ -133,6 +134,7 @@ class Postgres {
   void stream();
   void tell(node::UpstreamEvent event);
   void receive(const node::Report& report);
+  void expect_same_lengths(Lsn lost_from);
   void lose_unflushed();
   void force_flush();
 
@@ -141,9 +143,11 @@ class Postgres {
   Random written_random_;  // Its own, so that the others' draws stay what they were.
   wal::WalWriter wal_{kOrigin, kSegmentSize, kSystem};
   std::vector<std::pair<Lsn, Lsn>> records_;  // (end, begin), complete ones.
+  std::vector<std::size_t> payloads_;         // The same records'.
   Lsn flushed_end_ = kOrigin;
   Lsn confirmed_end_ = kOrigin;
-  std::vector<std::byte> stale_;  // From kOrigin on.
+  std::vector<std::byte> stale_;          // From kOrigin on.
+  std::deque<std::size_t> same_lengths_;  // Of the next records, as those that were lost.
   Lsn slot_ = kOrigin, kept_from_ = kOrigin;
   struct Joining {
     LogId log_id;
@@ -153,6 +157,7 @@ class Postgres {
   node::Report sticky_;
   bool running_ = true;
   bool flushing_ = false;
+  std::uint64_t losses_ = 0;
   std::uint64_t life_ = 0;         // Of its clients.
   std::uint64_t memory_life_ = 0;  // Of its shared memory.
   Load load_;

@@ -15,6 +15,9 @@ void PrimaryDisk::read_file(const node::ReadOp& op) {
   if (written_end > postgres_.flushed_end() && short_random_.chance(0.2))
     written_end =
         postgres_.flushed_end() + ByteCount{short_random_.below((written_end - postgres_.flushed_end()).value)};
+  if (losses_ != postgres_.losses()) losses_ = postgres_.losses(), shown_end_ = {};
+  written_end = std::max(written_end, shown_end_);
+  shown_end_ = std::max(shown_end_, std::min(written_end, op.range.end));
   const Lsn seam = std::clamp(written_end, op.range.begin, op.range.end);
   std::ranges::copy(postgres_.bytes({op.range.begin, seam}), op.into.begin());
   postgres_.copy_stale({seam, op.range.end}, op.into.subspan((seam - op.range.begin).value));

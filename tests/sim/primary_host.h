@@ -44,6 +44,8 @@ class PrimaryDisk : public node::Disk {
   Random short_random_;  // Its own, so that the others' draws stay what they were.
   Postgres& postgres_;
   std::uint64_t life_ = 0;
+  std::uint64_t losses_ = 0;  // Of the server's, seen.
+  Lsn shown_end_{};           // What was written once stays so.
   std::deque<node::DiskDone> done_;
 };
 
