@@ -124,6 +124,7 @@ std::expected<wal::Recovered, Error> kept_by_cut(const std::filesystem::path& wa
   if (source.problem()) return std::unexpected(*source.problem());
   // All below was whole, and the primary found it equal to its own: nothing may be cut because it cannot be read.
   if (kept.stopped_at != from) return std::unexpected(lost(wal, state, history, kept, from));
+  if (kept.durable_end < state.final_end) return std::unexpected(lost(wal, state, history, kept, state.final_end));
   return kept;
 }
 

@@ -121,7 +121,6 @@ struct UpstreamConnected {
   std::string history;        // Content of the timeline's history file; empty on timeline 1.
   bool all_flushed = false;   // Everything that was written before this connection is flushed up to flushed_end (S1).
   Lsn stale_end{UINT64_MAX};  // Up to here pg_wal may hold pages of a life whose unflushed WAL was lost (S4).
-  std::string not_flushed_because{};  // Why not all_flushed.
 };
 // One stretch of the flushed stream, digested and discarded. Never crosses a multiple of 1 MiB (so neither a segment
 // nor a node's ring), at most 128 KiB. Contiguous from stream_begin.

@@ -22,7 +22,6 @@ std::optional<Error> objection_to_cut(const State& state) {
 
 State state_before_cut(State state, const wal::Recovered& kept) {
   state.replacement->from = kept.durable_end;
-  state.final_end = std::min(state.final_end, kept.durable_end);
   return state;
 }
 

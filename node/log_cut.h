@@ -17,8 +17,7 @@ inline Lsn scan_begin_of_cut(const State& state) { return std::min(state.scan_be
 
 // The log is cut where a record ends: the intent begins at kept.durable_end, the end of the last one that ends at or
 // below where it was to begin. Durable before a byte changes: so whoever tries again after a crash cuts at the same
-// place. Where final_end lies inside a record of which the rest is cut, as after a flush in the midst of one, it goes
-// back to that record's begin: what the standby has of it comes again with the same bytes.
+// place.
 State state_before_cut(State state, const wal::Recovered& kept);
 
 // Once nothing is left of the log behind kept.durable_end: the intent is fulfilled.

@@ -151,11 +151,15 @@ TEST_F(CutLog, KeepsAScanBeginBelow) {
   EXPECT_EQ(kept_state().scan_begin, begins[40]);
 }
 
-TEST_F(CutLog, IsFinalToTheRecordThatIsLeft) {
-  state.final_end = Lsn{ends[59].value + 4096};  // Flushed in the midst of a record.
+TEST_F(CutLog, IsRefusedWhereTheRecordBeforeEndsBelowWhatIsFinal) {
+  const std::vector<std::byte> before = *wal::io::read_file(segment(4));
+  state.final_end = Lsn{ends[59].value + 4096};  // No record's end.
   cut_from(Lsn{ends[59].value + 8192});
-  expect_cut(ends[59]);
-  EXPECT_EQ(kept_state().final_end, ends[59]);
+  const auto opened = ReplicaDirectory::open(path);
+  ASSERT_FALSE(opened.has_value());
+  EXPECT_EQ(opened.error().code, ExitCode::kDirectory);
+  EXPECT_EQ(*wal::io::read_file(segment(4)), before);
+  EXPECT_TRUE(kept_state().replacement.has_value());
 }
 
 TEST_F(CutLog, MayBeCutToNothing) {

@@ -40,7 +40,7 @@ class HandDriven : public testing::Test {
     streamed_end = align_down(wal.end(), wal::kPageBytes);
     flushed_end = wal.end();
     upstream.events.push_back(UpstreamConnected{kSystem, TimelineId{1}, kSegmentSize, 150020, streamed_end, flushed_end,
-                                                "", all_flushed, stale_end.value_or(flushed_end), ""});
+                                                "", all_flushed, stale_end.value_or(flushed_end)});
     upstream.events.push_back(UpstreamSyncNames{true, "slipstream"});
     flush();
   }
