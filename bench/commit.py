@@ -44,13 +44,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--level", default="on", choices=["remote_write", "on", "remote_apply"])
+    parser.add_argument("--ship", default="flushed", choices=["flushed", "written"], help="primary.ship")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each round and side")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     os.umask(0o022)
-    out = {"level": options.level, "rounds": options.rounds, "results": []}
-    with NativeCluster(level=options.level, base_port=5540) as native, Cluster(level=options.level, base_port=5440) as ours:
+    out = {"level": options.level, "ship": options.ship, "rounds": options.rounds, "results": []}
+    with NativeCluster(level=options.level, base_port=5540) as native, Cluster(level=options.level, base_port=5440, ship=options.ship) as ours:
         native.start()
         ours.start()
         for clients in options.clients:
