@@ -121,7 +121,8 @@ void FeedServer::Loop::turn(Instant now) {
   }
   if (log_.log_begin().value != log_begin_) log_.set_log_begin(Lsn{log_begin_});
   for (std::size_t i = 0; i + 2 < polled_.size(); ++i)
-    if (polled_[i + 2].revents != 0) read_from(*connections_[i], now);
+    if (polled_[i + 2].revents != 0 || (connections_[i].get() == standby_ && now >= replies_due_))
+      read_from(*connections_[i], now);
   if (!polled_.empty() && polled_[0].revents != 0) accept_all(now);
   for (const auto& connection : connections_) serve(*connection, now);
   follow_standby();
@@ -197,6 +198,8 @@ void FeedServer::Loop::wait(Instant now) {
     const FeedSession& session = connection->session;
     const Instant readable = std::max(connection->read_at + kReplyUnread, fed_at_ + options_.gather);
     const bool unread = connection.get() == standby_ && !awaited(newest_) && now < readable;
+    // By then a piece may go out, and put it off again: they are read without being asked for.
+    if (connection.get() == standby_) replies_due_ = unread ? readable : kNever;
     if (unread) until = std::min(until, readable);
     const int wanted = (session.wants_input() && !unread ? POLLIN : 0) | (session.output().empty() ? 0 : POLLOUT);
     polled_.push_back({connection->fd, static_cast<short>(wanted), 0});

@@ -87,6 +87,7 @@ class FeedServer::Loop {
   // The standby, as told to the data thread.
   Connection* standby_ = nullptr;
   std::uint64_t standby_stream_ = 0;
+  Instant replies_due_ = kNever;
   std::optional<StandbyStatus> standby_status_;
   node::StandbyFeedback standby_feedback_;
   Lsn standby_needs_{UINT64_MAX};

@@ -207,6 +207,27 @@ TEST_F(Feed, GathersWhatNobodyWaitsForAndSendsTheRestAtOnce) {
   EXPECT_TRUE(told.applied(Lsn{0x100400})) << "its reply, too";
 }
 
+TEST_F(Feed, TakesRepliesWhileItFeedsWithoutAPause) {
+  options.gather = milliseconds(20);
+  run();
+  Told told(*server);
+  Client client(socket());
+  release(Lsn{0x100100});
+  client.start("standby_b", "0/100000");
+  client.reply(Lsn{0x100000});
+  ASSERT_TRUE(told.applied(Lsn{0x100000}));
+  // However it wakes up, there is more to send.
+  std::size_t lag_most = 0;
+  for (std::uint64_t i = 1; i <= 20'000; ++i) {
+    release(Lsn{0x100100 + 8 * i});
+    if (i % 20 == 0) client.reply(Lsn{0x100000 + 8 * i});
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    told.take();
+    lag_most = std::max(lag_most, i - (told.last.apply.value - 0x100000) / 8);
+  }
+  EXPECT_LT(lag_most, 2500u);
+}
+
 TEST_F(Feed, TellsTheDataThreadOfItsStandbyInOrder) {
   run();
   Told told(*server);
