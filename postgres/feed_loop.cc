@@ -152,12 +152,13 @@ void FeedServer::Loop::accept_all(Instant now) {
 
 void FeedServer::Loop::read_from(Connection& connection, Instant now) {
   std::byte buffer[16384];
-  connection.read_at = now;
   const ssize_t got = ::recv(connection.fd, buffer, sizeof buffer, 0);
-  if (got > 0)
+  if (got > 0) {
+    connection.read_at = now;  // Only then: where nothing comes, nobody looks again before something does.
     connection.session.on_bytes(std::span(buffer).first(static_cast<std::size_t>(got)), release_, now);
-  else if (got == 0 || (errno != EAGAIN && errno != EINTR))
+  } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
     connection.broken = true;
+  }
 }
 
 void FeedServer::Loop::write_to(Connection& connection) {

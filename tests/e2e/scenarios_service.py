@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import time
+from pathlib import Path
 
 from cluster import Cluster, IdLoad, as_pg_user, wait_for
 from scenario import Commit, check, identical, scenario
@@ -96,3 +97,24 @@ def a_restarted_daemon_stalls_commits_briefly():
         check(load.lost(cluster.primary) == [], "nothing that was acknowledged is missing")
         identical(cluster)
         load.remove()
+
+
+def sleeps(process):
+    """How often the threads of a process have gone to sleep so far."""
+    statuses = Path(f"/proc/{process.popen.pid}/task").glob("*/status")
+    return sum(int(line.split()[1]) for status in statuses for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt_switches"))
+
+
+@scenario
+def daemons_sleep_while_nothing_is_written():
+    """Also after a load: each wakes up some hundred times a second, for its timers and its peers' heartbeats."""
+    with Cluster() as cluster:
+        cluster.start()
+        IdLoad(cluster, clients=4, seconds=3).wait(30)
+        cluster.wait_replayed(cluster.flush_position())
+        time.sleep(1)
+        before = {name: sleeps(daemon) for name, daemon in cluster.daemons.items()}
+        time.sleep(4)
+        for name, daemon in cluster.daemons.items():
+            a_second = (sleeps(daemon) - before[name]) / 4
+            check(a_second < 500, f"{name} went to sleep {a_second:.0f} times a second")

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "base/bytes.h"
 #include "tests/postgres/feed_place.h"
@@ -226,6 +228,40 @@ TEST_F(Feed, TakesRepliesWhileItFeedsWithoutAPause) {
     lag_most = std::max(lag_most, i - (told.last.apply.value - 0x100000) / 8);
   }
   EXPECT_LT(lag_most, 2500u);
+}
+
+// How often this process's feed thread has gone to sleep.
+long sleeps_of_feed() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name, word;
+    long sleeps = -1;
+    for (std::ifstream status(task.path() / "status"); status >> word;)
+      if (word == "Name:")
+        status >> name;
+      else if (word == "voluntary_ctxt_switches:")
+        status >> sleeps;
+    if (name == "feed") return sleeps;
+  }
+  return -1;
+}
+
+TEST_F(Feed, SleepsWhileNothingComes) {
+  options.gather = milliseconds(2);
+  run();
+  Told told(*server);
+  Client client(socket());
+  release(Lsn{0x100100});
+  client.start("standby_b", "0/100000");
+  for (std::uint64_t i = 1; i <= 20; ++i) {
+    release(Lsn{0x100100 + 8 * i});
+    client.reply(Lsn{0x100000 + 8 * i});
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  ASSERT_TRUE(told.applied(Lsn{0x100000 + 160}));
+  const long before = sleeps_of_feed();
+  ASSERT_GE(before, 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  EXPECT_LT(sleeps_of_feed() - before, 50);
 }
 
 TEST_F(Feed, TellsTheDataThreadOfItsStandbyInOrder) {
