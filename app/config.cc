@@ -59,6 +59,7 @@ void read_feed(TomlReader& reader, FeedConfig& out) {
   reader.required_text("socket_directory", out.socket_directory);
   read_number(reader, "port", 1, 65535, out.port);
   reader.texts("allow_users", out.allow_users);
+  read_number(reader, "gather_ms", 0, 1000, out.gather_ms);
 }
 
 void read_replica(TomlReader& reader, ReplicaConfig& out) {

@@ -78,6 +78,7 @@ struct FeedConfig {
   std::string socket_directory;
   std::uint16_t port = 5433;
   std::vector<std::string> allow_users{"postgres"};
+  std::uint16_t gather_ms = 10;
 };
 
 struct ReplicaConfig {

@@ -30,6 +30,7 @@ namespace slipstream::app {
 namespace {
 
 constexpr std::size_t kCatchUpBytesPerReplica = 2u << 20;
+constexpr Duration kTakeWritten = microseconds(20);  // Though nothing told of it: a thread that is busy never sleeps.
 
 // What the identity of a primary is bound to: this machine and this data directory (E1).
 std::string machine_of(const std::string& data_directory) {
@@ -164,11 +165,15 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
   postgres::UpstreamOptions server{config.primary.conninfo, config.primary.application_name, config.primary.slot,
                                    facts->system, wake};
+  server.on_data_thread = config.runtime.idle != "spin";
   if (options.ship_written)
     server.stale_end = [&](Lsn flushed_end, TimelineId timeline) {
       return wal::io::stale_pages_end(wal_directory, layout, timeline, flushed_end);
     };
   postgres::PostgresUpstream upstream(std::move(server));
+
+  waker.watch_only([&] { return node.wants_upstream() ? upstream.readable_fd() : -1; },
+                   [&] { upstream.on_readable(); });
 
   Mailbox mailbox(wake);
   PrimaryControl answers(config, node, mailbox, upstream, disk, *network);
@@ -183,10 +188,12 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   ServiceNotifier notifier(
       [&] { return mailbox.call([&] { return service_line(node.snapshot(dataplane::monotonic_now())); }); });
   std::optional<wal::io::WrittenWatch> written;
+  bool written_came = false;
+  Instant written_taken{};
   if (options.ship_written) {
     auto watch = wal::io::WrittenWatch::start(wal_directory);
     if (!watch) return std::unexpected(watch.error());
-    waker.watch_only(written.emplace(std::move(*watch)).fd());
+    waker.watch_only([fd = written.emplace(std::move(*watch)).fd()] { return fd; }, [&] { written_came = true; });
   }
   std::string state_shown;
   JoinedReplicas joined;
@@ -194,7 +201,10 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   network->run(
       config, &disk, waker,
       [&](Instant now) {
-        if (written && written->take()) node.on_written();
+        if (written && (written_came || now - written_taken >= kTakeWritten)) {
+          written_came = false, written_taken = now;
+          if (written->take()) node.on_written();
+        }
         const bool stepped = node::step(node, network->port(), disk, upstream, now);
         const bool worked = mailbox.drain() || stepped;
         if (now - looked > seconds(1)) {

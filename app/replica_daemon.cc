@@ -66,6 +66,7 @@ std::expected<std::unique_ptr<node::Standby>, Error> start_feed(const Config& co
                                 server_version_of(directory.state.page_magic),
                                 std::move(wake)};
   options.recent = &recent;
+  options.gather = milliseconds(config.replica.feed.gather_ms);
   auto feed = postgres::FeedServer::start(std::move(options));
   if (!feed) return std::unexpected(feed.error());
   return std::move(*feed);

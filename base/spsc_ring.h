@@ -33,6 +33,11 @@ class SpscRing {
   // Producer. Whether the consumer has taken everything.
   bool all_taken() const { return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_relaxed); }
 
+  // Producer. At least so many will be taken.
+  std::size_t room() const {
+    return slots_.size() - (tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_acquire));
+  }
+
   // Consumer. False when empty.
   bool pop(T& out) {
     const std::size_t head = head_.load(std::memory_order_relaxed);

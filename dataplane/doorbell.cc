@@ -43,8 +43,11 @@ Doorbell::~Doorbell() {
 void Doorbell::ring() {
   if (away_ || ringer_ < 0 || peer_.bytes == 0) return;
   const char ring = 1;
-  if (::sendto(ringer_, &ring, sizeof ring, MSG_DONTWAIT | MSG_NOSIGNAL, at(peer_), peer_.bytes) >= 0) return;
-  away_ = errno != EAGAIN && errno != ENOBUFS;  // A full queue: it was rung already.
+  // Connected: the kernel looks the name up once, not with each ring.
+  if (!connected_) connected_ = ::connect(ringer_, at(peer_), peer_.bytes) == 0;
+  if (connected_ && ::send(ringer_, &ring, sizeof ring, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return;
+  if (connected_ && (errno == EAGAIN || errno == ENOBUFS)) return;  // A full queue: it was rung already.
+  connected_ = false, away_ = true;
 }
 
 }  // namespace slipstream::dataplane

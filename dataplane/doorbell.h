@@ -23,7 +23,7 @@ class Doorbell {
 
   int fd() const { return listener_; }  // Readable when rung; -1: does not listen. What is read means nothing.
   void ring();                          // Never waits. A peer that is away is tried again after reconnect().
-  void reconnect() { away_ = false; }   // The link came up, or it is time to look again.
+  void reconnect() { away_ = connected_ = false; }  // The link came up, or it is time to look again.
 
  private:
   struct Address {
@@ -37,6 +37,7 @@ class Doorbell {
   std::string file_;  // To be removed; empty: none.
   int listener_ = -1;
   int ringer_ = -1;
+  bool connected_ = false;
   bool away_ = false;
 };
 

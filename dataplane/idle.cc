@@ -40,10 +40,14 @@ void Waker::watch(int fd, Tell tell) {
   int domain = 0;
   socklen_t size = sizeof domain;
   const bool socket = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0;
-  add(fd, {!socket ? Kind::kEvent : domain == AF_UNIX ? Kind::kBell : Kind::kLeft, std::move(tell)});
+  add(fd, {!socket ? Kind::kEvent : domain == AF_UNIX ? Kind::kBell : Kind::kLeft, std::move(tell), {}, {}});
 }
 
-void Waker::watch_only(int fd) { add(fd, {Kind::kLeft, {}}); }
+void Waker::watch_only(int fd) { add(fd, {Kind::kLeft, {}, {}, {}}); }
+
+void Waker::watch_only(std::function<int()> fd, std::function<void()> came) {
+  add(-1, {Kind::kLeft, {}, std::move(fd), std::move(came)});
+}
 
 void Waker::add(int fd, Watched watched) {
   CHECK(watched_.size() <= kWatchedMax);
@@ -77,10 +81,15 @@ bool Waker::tell(bool on) const {
 }
 
 void Waker::wait(Duration at_most) {
+  for (std::size_t i = 0; i < polled_.size(); ++i)
+    if (watched_[i].fd) polled_[i].fd = watched_[i].fd();
   const timespec timeout{at_most.ns / 1'000'000'000, at_most.ns % 1'000'000'000};
   if (ppoll(polled_.data(), polled_.size(), &timeout, nullptr) <= 0) return;
   for (std::size_t i = 0; i < polled_.size(); ++i)
-    if (polled_[i].revents != 0) drain(polled_[i].fd, watched_[i].kind);
+    if (polled_[i].revents != 0) {
+      drain(polled_[i].fd, watched_[i].kind);
+      if (watched_[i].came) watched_[i].came();
+    }
 }
 
 void Waker::sleep(Duration at_most) {

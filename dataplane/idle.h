@@ -30,6 +30,8 @@ class Waker {
   void watch(int fd, Tell tell = {});
   // Any descriptor: what it holds is left to whoever takes from it, which must happen each turn, or no sleep lasts.
   void watch_only(int fd);
+  // The same of a descriptor that may be another one at each sleep (-1: none); `came` is told when it was readable.
+  void watch_only(std::function<int()> fd, std::function<void()> came);
   void notify();                 // Any thread.
   void sleep(Duration at_most);  // The data thread.
 
@@ -39,6 +41,8 @@ class Waker {
   struct Watched {
     Kind kind = Kind::kEvent;
     Tell tell;
+    std::function<int()> fd{};
+    std::function<void()> came{};
   };
   void add(int fd, Watched watched);
   static void drain(int fd, Kind kind);

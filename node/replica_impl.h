@@ -28,6 +28,7 @@ inline constexpr Duration kRefuseInterval = milliseconds(20), kAnswerStaleInterv
 inline constexpr Duration kRepeatAck = milliseconds(3);
 inline constexpr Duration kHoldAckMax =
     microseconds(500);  // Of a disk whose cache survives a power cut, or an NVMe drive.
+inline constexpr Duration kHoldApplied = milliseconds(2);
 inline constexpr Duration kPersistInterval = seconds(1);
 inline constexpr std::size_t kEpochEntriesMax = 4096;
 
@@ -362,13 +363,20 @@ struct ReplicaNode::Impl {
     return usual <= kHoldAckMax && log.synced_end() < log.received_end() ? usual * 2 : Duration{};
   }
 
+  bool apply_awaited() const { return told.applied < log.apply_awaited_end(); }
+
+  void on_applied(Lsn end, Instant now) {
+    if (applied_end() == told.applied) applied_due = now + kHoldApplied;
+    standby_applied = std::max(standby_applied, end);
+  }
+
   bool next_ack(OutFrame& out, Instant now) {
     const Told now_told = telling();
     // A window that only crept open is no news of its own.
     Told compared = now_told;
     if ((now_told.window.value - told.window.value) < ring.size() / 4) compared.window = told.window;
-    // Nobody waits for it: it goes along with what is durable next.
-    if (hold().ns > 0 && told.applied >= log.apply_awaited_end()) compared.applied = told.applied;
+    // Nobody waits for it: it goes along with what is durable next, if that comes soon.
+    if (!apply_awaited() && (hold().ns > 0 || now < applied_due)) compared.applied = told.applied;
     if (!ack_wanted && !receiver->ack_due(now, hold()) && compared == told && now < repeat_at &&
         now < last_ack + options.heartbeat)
       return false;
@@ -436,6 +444,7 @@ struct ReplicaNode::Impl {
   Lsn confirmed_told{}, primary_flushed{}, final_end{};
   RecordEnds record_ends;
   Lsn durable_seen{};
+  Instant applied_due{};  // When what was applied since the last ack is told at the latest.
   Lsn standby_applied{}, standby_flushed{}, standby_restart{};
   StandbyFeedback standby_feedback;
   bool standby_connected = false;

@@ -46,7 +46,7 @@ void ReplicaNode::on_disk(DiskDone done, Instant now) {
   }
 }
 
-void ReplicaNode::on_standby(const StandbyEvent& event, Instant) {
+void ReplicaNode::on_standby(const StandbyEvent& event, Instant now) {
   Impl& n = *impl_;
   if (const auto* connected = std::get_if<StandbyConnected>(&event)) {
     n.standby_connected = true;
@@ -57,7 +57,7 @@ void ReplicaNode::on_standby(const StandbyEvent& event, Instant) {
     if (connected->restart_point >= n.state().log_begin && !n.state().standby_ready)
       n.standby_ticket = n.keeper.change([](State& s) { s.standby_ready = true; });
   } else if (const auto* reply = std::get_if<StandbyReply>(&event)) {
-    n.standby_applied = std::max(n.standby_applied, reply->apply);
+    n.on_applied(reply->apply, now);
     n.standby_flushed = std::max(n.standby_flushed, reply->flush);
     n.raise_final();
   } else if (const auto* feedback = std::get_if<StandbyFeedback>(&event)) {
@@ -150,6 +150,7 @@ Instant ReplicaNode::deadline() const {
   Instant at = n.log.retry_at();
   if (n.positions_moved()) at = std::min(at, n.last_persist + kPersistInterval);
   if (n.receiver) at = std::min({at, n.receiver->deadline(n.hold()), n.repeat_at, n.last_ack + n.options.heartbeat});
+  if (n.receiver && n.applied_end() > n.told.applied) at = std::min(at, n.applied_due);
   return at;
 }
 

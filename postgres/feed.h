@@ -37,8 +37,8 @@ struct FeedOptions {
   const RecentBytes* recent =
       nullptr;  // The newest part of the log in memory, by those who write it; it outlives the feed.
   Duration receive_timeout =
-      seconds(60);                    // A reader that does not answer for so long is disconnected (wal_sender_timeout).
-  Duration gather = milliseconds(2);  // While nobody waits for what the standby applies, pieces go out that far apart.
+      seconds(60);  // A reader that does not answer for so long is disconnected (wal_sender_timeout).
+  Duration gather = milliseconds(10);  // While nobody waits for what the standby applies, pieces go out that far apart.
 };
 
 // What people want to know of a feed.
@@ -56,7 +56,8 @@ struct FeedView {
 
 // PostgreSQL's replication protocol, server side, on a unix socket: what an unmodified walreceiver, pg_receivewal or
 // psql speaks to. Guarantees: (1) Streams the replica's segments up to the latest released fed_end, and not a byte
-// more. A release goes out at once if somebody waits for its being applied or the last one is `gather` ago, else then.
+// more. A release goes out at once if somebody waits for its being applied, if it is much, or if the last one is
+// `gather` ago, else then.
 //   (2) release() and next_event() never wait, whatever the clients do; no client waits for another.
 //   (3) Per standby: StandbyConnected, then its replies and feedback in order (the latest where they come faster than
 //   they are taken), then StandbyLost. (4) Bytes from clients are never trusted: a malformed message ends that

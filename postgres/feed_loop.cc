@@ -23,7 +23,8 @@ constexpr Duration kRetryEvents = milliseconds(2);
 // with the next piece, and wake the data thread only if that did not look by itself: commits would pay for those
 // wake-ups.
 constexpr Duration kReplyUnread = microseconds(300), kReplyHeld = milliseconds(1);
-constexpr int kPiecesPerTurn = 8;  // A reader's share of a turn while others wait.
+constexpr ByteCount kGatherMax{1 << 20};  // So much goes out at once: while it is still in memory.
+constexpr int kPiecesPerTurn = 8;         // A reader's share of a turn while others wait.
 
 Instant monotonic() {
   timespec at{};
@@ -80,9 +81,12 @@ void FeedServer::Loop::release(const node::Release& release) {
   // sleeps; one that gathers looks by itself, soon enough for what nobody waits for.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const Sleep sleep = sleep_.load();
+  const bool much = release.fed_end >= rung_at_ + kGatherMax;
   const bool wanted =
-      sleep == Sleep::kUntilBell || (sleep == Sleep::kGathering && release.apply_awaited_end > applied_seen_);
-  if (more && wanted && sleep_.exchange(Sleep::kAwake) != Sleep::kAwake) ring_bell();
+      sleep == Sleep::kUntilBell || (sleep == Sleep::kGathering && (much || release.apply_awaited_end > applied_seen_));
+  if (!more || !wanted) return;
+  if (much) rung_at_ = release.fed_end;
+  if (sleep_.exchange(Sleep::kAwake) != Sleep::kAwake) ring_bell();
 }
 
 bool FeedServer::Loop::next_event(node::StandbyEvent& event) {
@@ -115,7 +119,7 @@ void FeedServer::Loop::turn(Instant now) {
   // Once, so that wait() knows whether a newer one came meanwhile.
   newest_ = released_.load();
   const bool more = newest_.fed_end != release_.fed_end || newest_.timeline != release_.timeline;
-  if (!more || awaited(newest_) || now >= fed_at_ + options_.gather) {
+  if (!more || is_due(newest_) || now >= fed_at_ + options_.gather) {
     if (more) fed_at_ = now;
     release_ = newest_;
   }
@@ -214,7 +218,7 @@ void FeedServer::Loop::wait(Instant now) {
   sleep_ = gathers ? Sleep::kGathering : Sleep::kUntilBell;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const node::Release now_released = released_.load();
-  const bool missed = stop_ || (now_released != newest_ && (!gathers || awaited(now_released)));
+  const bool missed = stop_ || (now_released != newest_ && (!gathers || is_due(now_released)));
   const std::int64_t left = missed ? 0 : std::max<std::int64_t>(until.ns - now.ns, 0);
   timespec timeout{left / 1'000'000'000, left % 1'000'000'000};
   const int ready = ::ppoll(polled_.data(), polled_.size(), &timeout, nullptr);
@@ -270,6 +274,11 @@ void FeedServer::Loop::follow_standby() {
 // By somebody, and not told yet. Of a standby that has just come the data thread wants to hear soon, too.
 bool FeedServer::Loop::awaited(const node::Release& release) const {
   return !standby_status_ || standby_status_->apply < release.apply_awaited_end;
+}
+
+// Goes out although the last piece went out just now.
+bool FeedServer::Loop::is_due(const node::Release& release) const {
+  return awaited(release) || release.fed_end >= release_.fed_end + kGatherMax;
 }
 
 void FeedServer::Loop::tell_reply(const FeedSession& session) {

@@ -64,6 +64,7 @@ class FeedServer::Loop {
 
   void follow_standby();
   bool awaited(const node::Release& release) const;
+  bool is_due(const node::Release& release) const;
   void tell_reply(const FeedSession& session);
   void tell_feedback(const FeedSession& session);
   void tell(node::StandbyEvent event);
@@ -101,8 +102,9 @@ class FeedServer::Loop {
   // Between threads.
   LatestRelease released_;
   node::Release last_released_{};  // The data thread's,
-  Lsn applied_seen_{};             // and what it knows to be applied.
-  enum class Sleep : std::uint8_t { kAwake, kGathering /* the bell is for what is awaited */, kUntilBell };
+  Lsn applied_seen_{};             // what it knows to be applied,
+  Lsn rung_at_{};                  // and where it last rang because much was gathered.
+  enum class Sleep : std::uint8_t { kAwake, kGathering /* the bell is for what is due */, kUntilBell };
   std::atomic<Sleep> sleep_{Sleep::kAwake};
   std::atomic<bool> stop_{false};
   std::atomic<std::uint64_t> log_begin_;

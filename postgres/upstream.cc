@@ -19,6 +19,9 @@ constexpr Duration kPollNames = milliseconds(200);
 constexpr std::chrono::seconds kRepeatNames{1};
 constexpr Duration kSqlAnswerMax = seconds(30);
 constexpr std::chrono::seconds kSlotInterval{1};
+// Of the data thread: how long it does not look whether something came while nothing tells it, and what is due by time.
+constexpr std::chrono::microseconds kLookAgain{50};
+constexpr std::chrono::milliseconds kSpeakAgain{10};
 
 Error in_recovery() {
   return {ExitCode::kDatabase, "this server is in recovery: it is a standby, not a primary", "SQL session",
@@ -64,7 +67,7 @@ void PostgresUpstream::push(node::UpstreamEvent event, SpscRing<node::UpstreamEv
     options_.wake();
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
-  options_.wake();
+  if (!handed_over_.load(std::memory_order_relaxed) || &ring == &sql_events_) options_.wake();
 }
 
 void PostgresUpstream::replication_thread() {
@@ -85,11 +88,26 @@ bool PostgresUpstream::stream() {
     return false;
   }
   set_problem(stream_problem_, std::nullopt);
-  const Error why = stream.run();
+  const Error why = options_.on_data_thread ? hand_over(stream) : stream.run();
   ++losses_;
   push(node::UpstreamLost{}, stream_events_);
   set_problem(stream_problem_, why);
   return true;
+}
+
+// To the data thread, until that gives it back: why. It is destroyed here, where closing a connection may take its
+// time.
+Error PostgresUpstream::hand_over(Stream& stream) {
+  handed_over_.store(&stream, std::memory_order_release);
+  options_.wake();
+  pollfd waits[2] = {{wake_.fd(), POLLIN, 0}, {stopped_.fd(), POLLIN, 0}};
+  while (!stop_ && handed_over_.load(std::memory_order_acquire)) {
+    (void)::poll(waits, 2, -1);
+    if (waits[0].revents != 0) wake_.clear();
+  }
+  if (handed_over_.exchange(nullptr, std::memory_order_acquire))
+    return {ExitCode::kDatabase, "stopped", "replication connection", ""};
+  return *std::exchange(lost_, std::nullopt);
 }
 
 // Until then bytes may be shipped that were read ahead of their flush, also ones that a server wrote that was started
@@ -197,8 +215,36 @@ void PostgresUpstream::note_handled() {
   if (losses_handled_.load(std::memory_order_relaxed) != losses_taken_) losses_handled_ = losses_taken_;
 }
 
+int PostgresUpstream::readable_fd() const {
+  const Stream* stream = handed_over_.load(std::memory_order_acquire);
+  return stream && !stream->full() ? stream->socket() : -1;
+}
+
+void PostgresUpstream::look() {
+  Stream* stream = handed_over_.load(std::memory_order_acquire);
+  if (!stream) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (!readable_ && now - looked_at_ < kLookAgain) return;
+  looked_at_ = now;
+  if (auto problem = stream->listen(readable_)) return lose(std::move(*problem));
+  if (stream->is_asked() || now - spoke_at_ >= kSpeakAgain) speak(*stream);
+}
+
+void PostgresUpstream::speak(Stream& stream) {
+  spoke_at_ = std::chrono::steady_clock::now();
+  if (auto problem = stream.speak()) lose(std::move(*problem));
+}
+
+void PostgresUpstream::lose(Error why) {
+  lost_ = std::move(why);
+  readable_ = false;
+  handed_over_.store(nullptr, std::memory_order_release);
+  wake_.signal();
+}
+
 bool PostgresUpstream::next_event(node::UpstreamEvent& event) {
   note_handled();
+  if (stream_events_.all_taken()) look();
   if (stream_events_.pop(event)) {
     // From here on report() speaks for this connection.
     if (std::holds_alternative<node::UpstreamConnected>(event)) ++connected_seen_, last_reported_ = {};
@@ -220,6 +266,7 @@ void PostgresUpstream::report(const node::Report& report) {
     asleep = std::exchange(replication_sleeps_, false);
   }
   if (asleep) wake_.signal();
+  if (Stream* stream = handed_over_.load(std::memory_order_acquire)) speak(*stream);
 }
 
 void PostgresUpstream::advance_slot(Lsn end) { slot_end_.store(end.value, std::memory_order_relaxed); }

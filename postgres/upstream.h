@@ -26,6 +26,9 @@ struct UpstreamOptions {
   // Given where WAL may go ahead of its flush: then all is flushed before each connection (S1), and this finds
   // UpstreamConnected::stale_end, on the replication thread.
   std::function<Lsn(Lsn flushed_end, TimelineId)> stale_end{};
+  // Once it streams, the replication connection is read by next_event() and written by report(), without a thread
+  // between: two wake-ups less for a commit. Else by a thread of its own, for a data thread that spins.
+  bool on_data_thread = false;
 };
 
 // The primary's PostgreSQL, seen from the data thread: two threads of their own hold a replication connection (flushed
@@ -51,7 +54,12 @@ class PostgresUpstream : public node::Upstream {
   void drop_slot(const std::string& name);  // Soon, if it is there and unused.
   void reconnect() override;
 
-  // Drops both connections and ends both threads. Once; nothing is heard or reported afterwards.
+  // With on_data_thread, the data thread's: becomes readable when next_event() has something to take, or -1: not now.
+  int readable_fd() const;
+  void on_readable() { readable_ = true; }  // It did. Without being told, next_event() looks now and then.
+
+  // Drops both connections and ends both threads. Once; nothing is heard or reported afterwards. Of the data thread, or
+  // when that has ended.
   void stop();
 
   // Why there is no replication connection now, or else no SQL session, or else why not all was flushed before the
@@ -62,6 +70,10 @@ class PostgresUpstream : public node::Upstream {
   class Stream;
   void replication_thread();
   bool stream();
+  Error hand_over(Stream& stream);
+  void look();
+  void speak(Stream& stream);
+  void lose(Error why);
   bool wait_until_loss_is_handled();
   void note_handled();
   void sql_thread();
@@ -79,6 +91,12 @@ class PostgresUpstream : public node::Upstream {
   node::Report last_reported_{};           // Data thread's.
   node::StandbyFeedback last_feedback_{};  // Data thread's.
   std::uint64_t losses_taken_ = 0;         // Data thread's.
+  bool readable_ = false;                  // Data thread's, as the next two.
+  std::chrono::steady_clock::time_point looked_at_{}, spoke_at_{};
+
+  // on_data_thread: the data thread's while it is set, the replication thread's again once that has cleared it.
+  std::atomic<Stream*> handed_over_{nullptr};
+  std::optional<Error> lost_{};  // Why it was cleared.
 
   std::mutex mutex_;
   node::Report wanted_report_{};             // Guarded by mutex_.

@@ -21,6 +21,10 @@ using std::chrono::milliseconds;
 
 constexpr std::uint64_t kChunkBytesMax = 128 * 1024;
 constexpr std::uint64_t kChunkBoundary = 1024 * 1024;
+// PostgreSQL sends 128 KiB at most (MAX_SEND_SIZE).
+constexpr std::size_t kPayloadBytesMax = 1024 * 1024;
+constexpr std::size_t kEventsOfAMessage = kPayloadBytesMax / kChunkBytesMax + 4;
+constexpr std::size_t kMessagesAtOnce = 16;  // The data thread has other things to do, too.
 constexpr milliseconds kRepeatReport{100};
 constexpr milliseconds kFeedbackInterval{1000};
 constexpr milliseconds kAskedAtOnce{100};  // A request so soon after an answer is no timer's.
@@ -151,21 +155,43 @@ std::expected<void, Error> PostgresUpstream::Stream::start() {
 
 // ---- The stream
 
+int PostgresUpstream::Stream::socket() const { return PQsocket(connection_->get()); }
+
 Error PostgresUpstream::Stream::run() {
+  bool more = false;
   while (!owner_.stop_) {
-    if (owner_.reconnect_.exchange(false))
-      return {ExitCode::kDatabase, "connecting anew after a difference between the stream and the files", where_, ""};
-    if (auto problem = drain()) return *problem;
-    if (auto problem = send_report()) return *problem;
-    if (auto problem = send_feedback()) return *problem;
-    if (auto problem = look_at_stop()) return *problem;
+    if (auto problem = drain(SIZE_MAX, more)) return *problem;
+    if (auto problem = speak()) return *problem;
     if (auto problem = wait()) return *problem;
   }
   return {ExitCode::kDatabase, "stopped", where_, ""};
 }
 
-std::optional<Error> PostgresUpstream::Stream::drain() {
-  while (true) {
+// A thread of its own waits for room instead.
+bool PostgresUpstream::Stream::full() const {
+  return owner_.options_.on_data_thread && owner_.stream_events_.room() < kEventsOfAMessage;
+}
+
+std::optional<Error> PostgresUpstream::Stream::listen(bool& more) {
+  if (PQconsumeInput(connection_->get()) == 0) return lost(connection_->message());
+  return drain(kMessagesAtOnce, more);
+}
+
+std::optional<Error> PostgresUpstream::Stream::speak() {
+  if (owner_.reconnect_.exchange(false))
+    return Error{ExitCode::kDatabase, "connecting anew after a difference between the stream and the files", where_,
+                 ""};
+  if (auto problem = send_report()) return problem;
+  if (auto problem = send_feedback()) return problem;
+  if (auto problem = look_at_stop()) return problem;
+  return flush();
+}
+
+std::optional<Error> PostgresUpstream::Stream::drain(std::size_t messages_max, bool& more) {
+  more = false;
+  for (std::size_t i = 0; !owner_.stop_; ++i) {
+    more = i == messages_max || full();
+    if (more) return std::nullopt;
     char* buffer = nullptr;
     const int bytes = PQgetCopyData(connection_->get(), &buffer, 1);
     if (bytes == 0) return std::nullopt;
@@ -177,8 +203,8 @@ std::optional<Error> PostgresUpstream::Stream::drain() {
     auto problem = on_message(std::as_bytes(std::span(buffer, static_cast<std::size_t>(bytes))));
     PQfreemem(buffer);
     if (problem) return problem;
-    if (owner_.stop_) return std::nullopt;
   }
+  return std::nullopt;
 }
 
 std::optional<Error> PostgresUpstream::Stream::on_message(std::span<const std::byte> message) {
@@ -186,6 +212,8 @@ std::optional<Error> PostgresUpstream::Stream::on_message(std::span<const std::b
   if (const auto data = decode_xlog_data(message)) {
     if (data->start != stream_end_)
       return lost(fmt::format("the stream jumped from {} to {}", to_string(stream_end_), to_string(data->start)));
+    if (data->payload.size() > kPayloadBytesMax)
+      return lost(fmt::format("a message with {} bytes of WAL", data->payload.size()));
     on_wal(*data);
   } else if (const auto keepalive = decode_keepalive(message)) {
     on_keepalive(*keepalive);
@@ -272,6 +300,7 @@ std::optional<Error> PostgresUpstream::Stream::look_at_stop() {
     return std::nullopt;
   }
   const auto now = Clock::now();
+  if (!stop_seen_ && full()) return std::nullopt;  // Told later.
   if (!stop_seen_) {
     stop_seen_ = now;
     owner_.push(node::UpstreamStopping{}, owner_.stream_events_);
@@ -280,17 +309,22 @@ std::optional<Error> PostgresUpstream::Stream::look_at_stop() {
   return Error{ExitCode::kDatabase, "PostgreSQL is stopping", where_, "it will be tried again"};
 }
 
-std::optional<Error> PostgresUpstream::Stream::wait() {
+std::optional<Error> PostgresUpstream::Stream::flush() {
   const int unsent = PQflush(connection_->get());
   if (unsent < 0) return lost(connection_->message());
+  unsent_ = unsent > 0;
   if (Clock::now() - heard_at_ > kSilenceMax) return lost("the server has been silent for a minute");
+  return std::nullopt;
+}
+
+std::optional<Error> PostgresUpstream::Stream::wait() {
   bool news = false;
   {
     const std::lock_guard lock(owner_.mutex_);
     news = owner_.wanted_report_ != looked_at_;
     owner_.replication_sleeps_ = !news;
   }
-  pollfd waits[3] = {{PQsocket(connection_->get()), static_cast<short>(POLLIN | (unsent > 0 ? POLLOUT : 0)), 0},
+  pollfd waits[3] = {{socket(), static_cast<short>(POLLIN | (unsent_ ? POLLOUT : 0)), 0},
                      {owner_.wake_.fd(), POLLIN, 0},
                      {owner_.stopped_.fd(), POLLIN, 0}};
   const int ready = ::poll(waits, 3, news ? 0 : static_cast<int>(kRepeatReport.count()));

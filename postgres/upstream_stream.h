@@ -19,7 +19,16 @@ class PostgresUpstream::Stream {
   explicit Stream(PostgresUpstream& owner) : owner_(owner) {}
 
   std::expected<void, Error> open();
+  int socket() const;  // Of an open one.
+
   Error run();  // Until it is lost; says why.
+
+  // Without run(), the data thread calls these; neither waits. What has come is taken, not too much at once; an error:
+  // it is lost. `more`: there may be more at once.
+  std::optional<Error> listen(bool& more);
+  std::optional<Error> speak();  // Sends what is due.
+  bool is_asked() const { return reply_wanted_; }
+  bool full() const;  // Nothing is taken before some of its events were.
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -30,13 +39,14 @@ class PostgresUpstream::Stream {
   std::expected<void, Error> flush_everything();
   std::expected<void, Error> start();
 
-  std::optional<Error> drain();
+  std::optional<Error> drain(std::size_t messages_max, bool& more);
   std::optional<Error> on_message(std::span<const std::byte> message);
   void on_wal(const XLogData& data);
   void on_keepalive(const Keepalive& keepalive);
   std::optional<Error> send_report();
   std::optional<Error> send_feedback();
   std::optional<Error> look_at_stop();
+  std::optional<Error> flush();
   std::optional<Error> wait();
   bool stopping() const { return stopping_ || owner_.server_stops_; }
   Error lost(const std::string& what) const { return connection_error(what, where_); }
@@ -47,6 +57,7 @@ class PostgresUpstream::Stream {
   node::UpstreamConnected facts_;
   Lsn stream_end_;
   Clock::time_point heard_at_{};  // When the server last said anything.
+  bool unsent_ = false;           // Of what was said.
 
   node::Report looked_at_{};  // The latest report that was thought about.
   node::Report sent_{};

@@ -79,6 +79,20 @@ TEST(Config, ALogHasRoomForTwiceWhatIsKeptAtLeast) {
   expect_error(replica + kPrimary.substr(kPrimary.find("[[port]]")), {"keep_max is less than twice", "takes no more"});
 }
 
+TEST(Config, AStandbyIsFedAtMostASecondApart) {
+  const auto with = [](const std::string& feed) {
+    return "name = \"a\"\nrole = \"replica\"\nsecurity = \"plaintext\"\n[replica]\ndirectory = \"/tmp/a\"\n"
+           "[replica.feed]\nsocket_directory = \"/tmp\"\n" +
+           feed + replaced(kPrimary.substr(kPrimary.find("[[port]]")), "role = \"primary\"", "role = \"primary\"\nvia = \"to_a\"");
+  };
+  const auto usual = parse_config(with(""), "a.toml"), at_once = parse_config(with("gather_ms = 0\n"), "a.toml");
+  ASSERT_TRUE(usual) << usual.error().message();
+  ASSERT_TRUE(at_once) << at_once.error().message();
+  EXPECT_EQ(usual->replica.feed.gather_ms, 10);
+  EXPECT_EQ(at_once->replica.feed.gather_ms, 0);
+  expect_error(with("gather_ms = 1001\n"), {"replica.feed.gather_ms", "1000"});
+}
+
 TEST(Config, NamesAMistypedValueWithItsPlace) {
   expect_error(replaced(kPrimary, "number = 2", "number = \"2\""), {"p.toml:20:", "node.number", "whole number"});
   expect_error(replaced(kPrimary, "10.0.0.2", "10.0.0.256"), {"10.0.0.256", "no IPv4 address"});

@@ -74,6 +74,18 @@ TEST_P(Doorbells, APeerThatComesLaterOrAgainIsRungAfterReconnecting) {
   EXPECT_TRUE(is_rung(*theirs));
 }
 
+TEST_P(Doorbells, APeerThatWasReplacedUnnoticedIsRungAfterReconnecting) {
+  Doorbell ours(name("a"), name("b"), GetParam(), true);
+  auto theirs = std::make_unique<Doorbell>(name("b"), name("a"), GetParam(), true);
+  ours.ring();
+  EXPECT_TRUE(is_rung(*theirs));
+  theirs.reset();
+  theirs = std::make_unique<Doorbell>(name("b"), name("a"), GetParam(), true);
+  ours.reconnect();
+  ours.ring();
+  EXPECT_TRUE(is_rung(*theirs));
+}
+
 TEST_P(Doorbells, AnEndThatNeverSleepsDoesNotListen) {
   Doorbell ours(name("a"), name("b"), GetParam(), true), spinning(name("b"), name("a"), GetParam(), false);
   EXPECT_EQ(spinning.fd(), -1);

@@ -115,6 +115,22 @@ TEST(Waker, EndsASleepForWhatItOnlyWatchesAndLeavesItThere) {
   close(event);
 }
 
+TEST(Waker, AsksBeforeEachSleepWhichDescriptorItShallWatch) {
+  Waker waker;
+  const int event = eventfd(1, EFD_NONBLOCK);
+  int watched = -1, came = 0;
+  waker.watch_only([&] { return watched; }, [&] { ++came; });
+  const Instant before = monotonic_now();
+  waker.sleep(milliseconds(30));
+  EXPECT_GE(monotonic_now() - before, milliseconds(25)) << "none";
+  EXPECT_EQ(came, 0);
+  watched = event;
+  waker.sleep(seconds(20));
+  EXPECT_LT(monotonic_now() - before, seconds(10));
+  EXPECT_EQ(came, 1);
+  close(event);
+}
+
 // inotify lets no read of an eventfd's 8 bytes take anything.
 TEST(Waker, IsWokenByWritesToADirectoryUntilTheyAreTaken) {
   std::string directory = "/var/tmp/slipstream-waker-XXXXXX";

@@ -207,6 +207,8 @@ TEST_F(Feed, GathersWhatNobodyWaitsForAndSendsTheRestAtOnce) {
   EXPECT_LT(took({Lsn{0x100400}, Lsn{0x100400}, TimelineId{1}, Lsn{0x100380}}), 1.5) << "awaited";
   client.reply(Lsn{0x100400});
   EXPECT_TRUE(told.applied(Lsn{0x100400})) << "its reply, too";
+  (void)took({Lsn{0x100500}, Lsn{0x100500}, TimelineId{1}});
+  EXPECT_LT(took({Lsn{0x300000}, Lsn{0x300000}, TimelineId{1}}), 1.5) << "much";
 }
 
 TEST_F(Feed, TakesRepliesWhileItFeedsWithoutAPause) {

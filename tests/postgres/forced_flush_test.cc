@@ -30,7 +30,14 @@ class ForcedFlush : public testing::Test {
   }
 
   UpstreamOptions options(const std::string& more = "") const {
-    return {server.conninfo(more), "slipstream", "slipstream", {}, {}, [](Lsn, TimelineId) { return Lsn{UINT64_MAX}; }};
+    const auto stale = [](Lsn, TimelineId) { return Lsn{UINT64_MAX}; };
+    return {server.conninfo(more), "slipstream", "slipstream", {}, {}, stale, true};
+  }
+  // The connection is lost although the data thread does nothing.
+  UpstreamOptions on_own_thread() const {
+    UpstreamOptions out = options();
+    out.on_data_thread = false;
+    return out;
   }
 
   feed_test::Place place;
@@ -90,7 +97,7 @@ TEST_F(ForcedFlush, WhatKeepsItFromBeingDoneIsNamedAndTheStreamGoesOn) {
 }
 
 TEST_F(ForcedFlush, ComesOnlyAfterTheLossOfTheConnectionBeforeWasTaken) {
-  Watch upstream(options());
+  Watch upstream(on_own_thread());
   ASSERT_TRUE(upstream.connects());
   upstream->reconnect();
   ASSERT_TRUE(eventually([&] { return walsenders() == "0"; }));
@@ -105,7 +112,7 @@ TEST_F(ForcedFlush, ComesOnlyAfterTheLossOfTheConnectionBeforeWasTaken) {
 }
 
 TEST_F(ForcedFlush, StopsWhileTheLossIsNotTaken) {
-  auto upstream = std::make_unique<Watch>(options());
+  auto upstream = std::make_unique<Watch>(on_own_thread());
   ASSERT_TRUE(upstream->connects());
   (*upstream)->reconnect();
   ASSERT_TRUE(eventually([&] { return walsenders() == "0"; }));

@@ -71,9 +71,10 @@ class UpstreamAndNode : public testing::Test {
     options.id = node::kPrimaryId, options.name = "a", options.replicas = {member}, options.policy = "b1";
     primary =
         std::make_unique<node::PrimaryNode>(options, node::first_primary_state(node::kIdentity), ring, catch_up, now());
-    upstream = std::make_unique<PostgresUpstream>(UpstreamOptions{
-        "user=postgres dbname=postgres port=7411 host=" + place.path().string(), "slipstream", "slipstream", {}, [] {
-        }});
+    UpstreamOptions through_proxy{
+        "user=postgres dbname=postgres port=7411 host=" + place.path().string(), "slipstream", "slipstream", {}, [] {}};
+    through_proxy.on_data_thread = true;
+    upstream = std::make_unique<PostgresUpstream>(std::move(through_proxy));
   }
   static Instant now() { return {std::chrono::steady_clock::now().time_since_epoch().count()}; }
 

@@ -14,7 +14,8 @@ using namespace real;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-class Upstream : public testing::Test {
+// Read and written by a thread of its own, and by the data thread.
+class Upstream : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     if (!available()) GTEST_SKIP() << kMissing;
@@ -48,6 +49,11 @@ class Upstream : public testing::Test {
     out.took = since(began);
     return out;
   }
+  // PostgreSQL waits for its walsender, and that for an answer.
+  bool stops(Watch& upstream) {
+    server.begin_stop(SIGINT);
+    return upstream.until([&] { return server.stopped_within(5ms); });
+  }
   static std::chrono::milliseconds since(Clock::time_point began) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
   }
@@ -56,9 +62,12 @@ class Upstream : public testing::Test {
   Server server{place / "primary", 7401};
 };
 
-TEST_F(Upstream, GivesTheDigestsOfTheFilesBytesInContiguousPieces) {
+INSTANTIATE_TEST_SUITE_P(OwnThreadAndDataThread, Upstream, testing::Bool(),
+                         [](const auto& each) { return each.param ? "DataThread" : "OwnThread"; });
+
+TEST_P(Upstream, GivesTheDigestsOfTheFilesBytesInContiguousPieces) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   const node::UpstreamConnected up = upstream.connected[0];
   EXPECT_EQ(std::to_string(up.system.value), server.sql("SELECT system_identifier FROM pg_control_system()"));
@@ -92,10 +101,10 @@ TEST_F(Upstream, GivesTheDigestsOfTheFilesBytesInContiguousPieces) {
   EXPECT_GT(largest, 64u * 1024) << "large writes come in large pieces";
 }
 
-TEST_F(Upstream, ACommitReturnsWhenTheReportCoversItAtItsLevelAndNotBefore) {
+TEST_P(Upstream, ACommitReturnsWhenTheReportCoversItAtItsLevelAndNotBefore) {
   start();
   make_us_synchronous();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   ASSERT_TRUE(upstream.until([&] { return upstream.names->contains_us; }));
   for (const std::string level : {"on", "remote_write", "remote_apply"}) {
@@ -123,10 +132,10 @@ TEST_F(Upstream, ACommitReturnsWhenTheReportCoversItAtItsLevelAndNotBefore) {
   }
 }
 
-TEST_F(Upstream, AWaitingCommitOutlivesWalSenderTimeoutAndIsNotAnswered) {
+TEST_P(Upstream, AWaitingCommitOutlivesWalSenderTimeoutAndIsNotAnswered) {
   start({{"wal_sender_timeout", "2s"}});
   make_us_synchronous();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   Commit commit(server, "on");
   ASSERT_TRUE(commit_waits());
@@ -139,10 +148,10 @@ TEST_F(Upstream, AWaitingCommitOutlivesWalSenderTimeoutAndIsNotAnswered) {
   EXPECT_TRUE(commit.returned_within(5s));
 }
 
-TEST_F(Upstream, AFastStopIsPromptWithoutAQuorumAndAcknowledgesNothing) {
+TEST_P(Upstream, AFastStopIsPromptWithoutAQuorumAndAcknowledgesNothing) {
   start();
   make_us_synchronous();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   Commit commit(server, "on");
   ASSERT_TRUE(commit_waits());
@@ -158,13 +167,13 @@ TEST_F(Upstream, AFastStopIsPromptWithoutAQuorumAndAcknowledgesNothing) {
   EXPECT_EQ(upstream.lost, 1);
 }
 
-TEST_F(Upstream, AFastStopIsPromptAlsoWhenTheSqlSessionCannotTell) {
+TEST_P(Upstream, AFastStopIsPromptAlsoWhenTheSqlSessionCannotTell) {
   start();
   server.sql("CREATE ROLE streamer LOGIN REPLICATION");
   std::ofstream(server.directory() / "pg_hba.conf")
       << "local replication all trust\nlocal all streamer reject\nlocal all all trust\n";
   server.sql("SELECT pg_reload_conf()");
-  Watch upstream(server, "user=streamer");
+  Watch upstream(server, "user=streamer", GetParam());
   ASSERT_TRUE(upstream.until([&] { return upstream.connected.size() == 1; }));
   EXPECT_NE(upstream.problem_with("pg_hba.conf").find("pg_hba.conf"), std::string::npos)
       << "the missing SQL session is named";
@@ -176,9 +185,9 @@ TEST_F(Upstream, AFastStopIsPromptAlsoWhenTheSqlSessionCannotTell) {
   EXPECT_GE(upstream.stopping, 1);
 }
 
-TEST_F(Upstream, AFastStopWaitsForAQuorumThatIsThereAndEndsTheStreamInOrder) {
+TEST_P(Upstream, AFastStopWaitsForAQuorumThatIsThereAndEndsTheStreamInOrder) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   upstream.confirms_everything = true;
   ASSERT_TRUE(upstream.connects());
   server.sql("INSERT INTO public.t VALUES (1)");
@@ -195,11 +204,11 @@ TEST_F(Upstream, AFastStopWaitsForAQuorumThatIsThereAndEndsTheStreamInOrder) {
   EXPECT_GT(upstream.end(), *checkpoint) << "the stop's own checkpoint was streamed";
 }
 
-TEST_F(Upstream, ARestartLosesTheConnectionAndMakesItAnew) {
+TEST_P(Upstream, ARestartLosesTheConnectionAndMakesItAnew) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
-  server.stop();
+  ASSERT_TRUE(stops(upstream));
   ASSERT_TRUE(upstream.until([&] { return upstream.lost == 1; }));
   EXPECT_NE(upstream.problem_with("is PostgreSQL running there?").find("is PostgreSQL running there?"),
             std::string::npos);
@@ -210,9 +219,9 @@ TEST_F(Upstream, ARestartLosesTheConnectionAndMakesItAnew) {
   EXPECT_TRUE(upstream.reaches(server.flushed()));
 }
 
-TEST_F(Upstream, SendsNoReportOfAnEarlierConnection) {
+TEST_P(Upstream, SendsNoReportOfAnEarlierConnection) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   upstream->report({Lsn{0x7000000}, Lsn{0x7000000}, Lsn{0x7000000}});
   ASSERT_TRUE(eventually([&] { return server.sql("SELECT flush_lsn FROM pg_stat_replication") == "0/7000000"; }));
@@ -222,7 +231,7 @@ TEST_F(Upstream, SendsNoReportOfAnEarlierConnection) {
   EXPECT_EQ(server.sql("SELECT coalesce(flush_lsn::text, 'nothing') FROM pg_stat_replication"), "nothing");
 }
 
-TEST_F(Upstream, StopsWhileTheServerHangs) {
+TEST_P(Upstream, StopsWhileTheServerHangs) {
   start();
   auto upstream = std::make_unique<Watch>(server);
   ASSERT_TRUE(upstream->connects());
@@ -241,9 +250,9 @@ TEST_F(Upstream, StopsWhileTheServerHangs) {
   EXPECT_LT(since(began), 2s);
 }
 
-TEST_F(Upstream, MovesItsSlotForwardAndAsksForNothingThatPostgresqlWouldLogAsAnError) {
+TEST_P(Upstream, MovesItsSlotForwardAndAsksForNothingThatPostgresqlWouldLogAsAnError) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   const std::string slot = "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'slipstream'";
   ASSERT_TRUE(eventually([&] { return !server.sql(slot).empty(); }));
@@ -260,9 +269,9 @@ TEST_F(Upstream, MovesItsSlotForwardAndAsksForNothingThatPostgresqlWouldLogAsAnE
   EXPECT_EQ(server.log().find("ERROR"), std::string::npos) << server.log();
 }
 
-TEST_F(Upstream, FollowsSynchronousStandbyNames) {
+TEST_P(Upstream, FollowsSynchronousStandbyNames) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   EXPECT_FALSE(upstream.names->contains_us);
   for (const auto& [names, contains] :
@@ -275,32 +284,32 @@ TEST_F(Upstream, FollowsSynchronousStandbyNames) {
 
 // ---- What can be wrong
 
-TEST_F(Upstream, RepeatsTheNamesWithAFlushedPositionThatGoesOn) {
+TEST_P(Upstream, RepeatsTheNamesWithAFlushedPositionThatGoesOn) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   server.sql("INSERT INTO public.t VALUES (1)");
   const Lsn flushed = server.flushed();
   EXPECT_TRUE(upstream.until([&] { return upstream.names->flushed_end >= flushed; }));
 }
 
-TEST_F(Upstream, HoldsVacuumBackAsTheFeedbackSaysAndNoLonger) {
+TEST_P(Upstream, HoldsVacuumBackAsTheFeedbackSaysAndNoLonger) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
   const auto held = [&] { return server.sql("SELECT coalesce(backend_xmin::text, 'none') FROM pg_stat_replication"); };
   upstream.idle(300ms);
   EXPECT_EQ(held(), "none");
   const std::string xid = server.sql("SELECT txid_current()"), later = server.sql("SELECT txid_current()");
   upstream->feedback({std::stoull(later), std::stoull(xid)});
-  EXPECT_TRUE(eventually([&] { return held() == xid; })) << held() << ": without a slot the older of both counts";
+  EXPECT_TRUE(upstream.until([&] { return held() == xid; })) << held() << ": without a slot the older of both counts";
   upstream->feedback({std::stoull(later), 0});
-  EXPECT_TRUE(eventually([&] { return held() == later; })) << held();
+  EXPECT_TRUE(upstream.until([&] { return held() == later; })) << held();
   upstream->feedback({});
-  EXPECT_TRUE(eventually([&] { return held() == "none"; })) << held();
+  EXPECT_TRUE(upstream.until([&] { return held() == "none"; })) << held();
 }
 
-TEST_F(Upstream, NamesWhatIsWrongWithTheRole) {
+TEST_P(Upstream, NamesWhatIsWrongWithTheRole) {
   start({{"max_wal_senders", "1"}});
   server.sql("CREATE ROLE plain LOGIN");
   server.sql("CREATE ROLE locked LOGIN REPLICATION PASSWORD 'the right one'");
@@ -309,36 +318,36 @@ TEST_F(Upstream, NamesWhatIsWrongWithTheRole) {
          "replication all trust\n";
   server.sql("SELECT pg_reload_conf()");
   {
-    Watch upstream(server, "user=plain");
+    Watch upstream(server, "user=plain", GetParam());
     const std::string told = upstream.problem_with("REPLICATION");
     EXPECT_NE(told.find("ALTER ROLE name REPLICATION"), std::string::npos) << told;
   }
   {
-    Watch upstream(server, "user=locked password=the_wrong_one");
+    Watch upstream(server, "user=locked password=the_wrong_one", GetParam());
     const std::string told = upstream.problem_with("password authentication failed");
     EXPECT_NE(told.find("put the right password into conninfo"), std::string::npos) << told;
     EXPECT_EQ(told.find("the_wrong_one"), std::string::npos) << told;
   }
-  Watch first(server);
+  Watch first(server, "", GetParam());
   ASSERT_TRUE(first.connects());
-  Watch second(server);
+  Watch second(server, "", GetParam());
   const std::string told = second.problem_with("max_wal_senders");
   EXPECT_NE(told.find("number of requested standby connections exceeds max_wal_senders"), std::string::npos) << told;
   EXPECT_NE(told.find("raise max_wal_senders and restart PostgreSQL"), std::string::npos) << told;
 }
 
-TEST_F(Upstream, NamesAServerThatIsNotThere) {
-  Watch upstream(server);
+TEST_P(Upstream, NamesAServerThatIsNotThere) {
+  Watch upstream(server, "", GetParam());
   const std::string told = upstream.problem_with("No such file");
   EXPECT_NE(told.find("is PostgreSQL running there? check host and port in conninfo"), std::string::npos) << told;
   EXPECT_NE(told.find("port=7401"), std::string::npos) << told;
 }
 
-TEST_F(Upstream, RefusesAnotherClusterAndAStandbyAfterAReconnect) {
+TEST_P(Upstream, RefusesAnotherClusterAndAStandbyAfterAReconnect) {
   start();
-  Watch upstream(server);
+  Watch upstream(server, "", GetParam());
   ASSERT_TRUE(upstream.connects());
-  server.stop();
+  ASSERT_TRUE(stops(upstream));
   {
     Server other(place / "other", 7401);
     other.initialise();

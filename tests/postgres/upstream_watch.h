@@ -22,8 +22,8 @@ class Watch {
     options.wake = [] {};
     upstream_ = std::make_unique<PostgresUpstream>(std::move(options));
   }
-  Watch(const Server& server, const std::string& more = "")
-      : Watch(UpstreamOptions{server.conninfo(more), "slipstream", "slipstream", {}, {}}) {}
+  explicit Watch(const Server& server, const std::string& more = "", bool on_data_thread = true)
+      : Watch(UpstreamOptions{server.conninfo(more), "slipstream", "slipstream", {}, {}, {}, on_data_thread}) {}
 
   PostgresUpstream& operator*() { return *upstream_; }
   PostgresUpstream* operator->() { return upstream_.get(); }

@@ -281,7 +281,7 @@ void Postgres::report(const node::Report& report) {
   Connection& c = *connection_;
   c.last_report =
       std::max(c.last_report,
-               common_.now() + random_.between(microseconds(10), microseconds(random_.chance(0.05) ? 5000 : 200)));
+               common_.now() + random_.between(microseconds(10), microseconds(random_.chance(0.15) ? 5000 : 200)));
   common_.scheduler.at(c.last_report, [this, c = connection_, report, life = memory_life_] {
     if (life != memory_life_ || (!c->alive && !c->late)) return;
     if (!c->alive) common_.counts.note(Fault::kLateReport);
