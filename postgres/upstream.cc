@@ -256,17 +256,21 @@ bool PostgresUpstream::next_event(node::UpstreamEvent& event) {
 
 void PostgresUpstream::report(const node::Report& report) {
   note_handled();
-  if (report == last_reported_) return;
-  last_reported_ = report;
-  bool asleep = false;
-  {
-    const std::lock_guard lock(mutex_);
-    if (connected_seen_ != connections_) return;  // Made for a connection that is gone.
-    wanted_report_ = report;
-    asleep = std::exchange(replication_sleeps_, false);
+  if (report != last_reported_) {
+    last_reported_ = report;
+    bool asleep = false;
+    {
+      const std::lock_guard lock(mutex_);
+      if (connected_seen_ != connections_) return;  // Made for a connection that is gone.
+      wanted_report_ = report;
+      asleep = std::exchange(replication_sleeps_, false);
+    }
+    if (asleep) wake_.signal();
+    spoke_at_ = {};
   }
-  if (asleep) wake_.signal();
-  if (Stream* stream = handed_over_.load(std::memory_order_acquire)) speak(*stream);
+  // Also while no events are wanted: PostgreSQL takes silence for a standby that is gone.
+  Stream* stream = handed_over_.load(std::memory_order_acquire);
+  if (stream && std::chrono::steady_clock::now() - spoke_at_ >= kSpeakAgain) speak(*stream);
 }
 
 void PostgresUpstream::advance_slot(Lsn end) { slot_end_.store(end.value, std::memory_order_relaxed); }

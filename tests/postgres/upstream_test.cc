@@ -148,6 +148,15 @@ TEST_P(Upstream, AWaitingCommitOutlivesWalSenderTimeoutAndIsNotAnswered) {
   EXPECT_TRUE(commit.returned_within(5s));
 }
 
+TEST_P(Upstream, TheConnectionOutlivesWalSenderTimeoutWhileNoEventsAreWanted) {
+  start({{"wal_sender_timeout", "1s"}});
+  Watch upstream(server, "", GetParam());
+  ASSERT_TRUE(upstream.connects());
+  for (const auto began = Clock::now(); since(began) < 3s; std::this_thread::sleep_for(10ms)) upstream->report({});
+  upstream.idle(300ms);
+  EXPECT_EQ(upstream.lost, 0);
+}
+
 TEST_P(Upstream, AFastStopIsPromptWithoutAQuorumAndAcknowledgesNothing) {
   start();
   make_us_synchronous();

@@ -72,7 +72,12 @@ void Checkers::on_durable(std::size_t i, LsnRange range) {
   const auto image = replicas_[i]->disk.durable();
   const Lsn begin = std::max(range.begin, s.state->log_begin);
   if (begin < s.equal_end) s.equal_end = std::min(s.equal_end, first_difference(image, {begin, s.equal_end}));
-  s.equal_end = first_difference(image, {s.equal_end, known_end()});
+  look_further(i);
+}
+
+void Checkers::look_further(std::size_t i) {
+  Shadow& s = shadows_[i];
+  s.equal_end = first_difference(replicas_[i]->disk.durable(), {s.equal_end, known_end()});
   s.survives = postgres_.record_floor(s.equal_end, s.state->log_begin);
   changed_ = true;
 }
@@ -272,7 +277,8 @@ void Checkers::on_ack(std::size_t i, const protocol::FrameHeader& header, const 
                        to_string(ack.durable_end), to_string(ack.final_end), to_string(s.epoch), s.session.value,
                        to_string(s.received), to_string(s.told_durable), to_string(s.told_final));
   if (new_session) s.ring_compared = {};
-  if (s.dead_tail && header.epoch > *s.dead_tail) s.dead_tail.reset();
+  // The server may have written again, byte for byte, what it had lost and the replica holds.
+  if (s.dead_tail && header.epoch > *s.dead_tail) s.dead_tail.reset(), look_further(i);
   s.epoch = header.epoch, s.session = header.session;
   s.told_durable = ack.durable_end, s.told_final = ack.final_end;
   s.told_ever = std::max(s.told_ever, ack.durable_end);

@@ -89,6 +89,7 @@ class Checkers {
     return holds;
   }
   Lsn first_difference(std::span<const std::byte> image, LsnRange range) const;
+  void look_further(std::size_t i);  // Whether more of what the replica holds is the server's by now.
   bool equal_in_ring(std::size_t i, LsnRange range) const;
   wal::Recovered recover(std::size_t i, std::span<const std::byte> image) const;
   bool held(ack::Level level, Lsn end) const;
