@@ -19,10 +19,10 @@ constexpr std::size_t kConnectionsMax = 64;  // and here it is closed at once.
 constexpr Duration kLastWords = seconds(1);  // How long a client may take to read why it was disconnected.
 constexpr Duration kViewAge = milliseconds(100);
 constexpr Duration kRetryEvents = milliseconds(2);
-// While nobody waits for what the standby applies, its replies (two or three a piece) are read a little later, along
-// with the next piece, and wake the data thread only if that did not look by itself: commits would pay for those
-// wake-ups.
+// While nobody waits for what the standby applies, its replies (two or three a piece) are read together a little later,
+// and wake the data thread only if that did not look by itself: commits would pay for those wake-ups.
 constexpr Duration kReplyUnread = microseconds(300), kReplyHeld = milliseconds(1);
+constexpr Duration kRepliesAfterPiece = milliseconds(2);
 constexpr ByteCount kGatherMax{1 << 20};  // So much goes out at once: while it is still in memory.
 constexpr int kPiecesPerTurn = 8;         // A reader's share of a turn while others wait.
 
@@ -201,7 +201,8 @@ void FeedServer::Loop::wait(Instant now) {
   polled_.assign({{socket_.fd(), POLLIN, 0}, {event_, POLLIN, 0}});
   for (const auto& connection : connections_) {
     const FeedSession& session = connection->session;
-    const Instant readable = std::max(connection->read_at + kReplyUnread, fed_at_ + options_.gather);
+    const Instant readable =
+        std::max(connection->read_at + kReplyUnread, fed_at_ + std::min(options_.gather, kRepliesAfterPiece));
     const bool unread = connection.get() == standby_ && !awaited(newest_) && now < readable;
     // By then a piece may go out, and put it off again: they are read without being asked for.
     if (connection.get() == standby_) replies_due_ = unread ? readable : kNever;
@@ -331,7 +332,7 @@ void FeedServer::Loop::tell(node::StandbyEvent event) {
 void FeedServer::Loop::pass_events(Instant now) {
   while (!waiting_.empty() && events_.push(std::move(waiting_.front()))) {
     waiting_.pop_front();
-    if (wake_at_ == kNever) wake_at_ = now + std::max(kReplyHeld, options_.gather);
+    if (wake_at_ == kNever) wake_at_ = now + std::clamp(options_.gather, kReplyHeld, kRepliesAfterPiece);
   }
   if (wake_at_ == kNever || (!urgent_ && now < wake_at_)) return;
   if (options_.wake && (urgent_ || !events_.all_taken())) options_.wake();
