@@ -27,6 +27,7 @@ class Network {
   // Sealed, unless the configuration asks for plaintext.
   node::Port& port() { return sealed_ ? static_cast<node::Port&>(*sealed_) : *port_; }
   node::Port& unsealed_port() { return *port_; }
+  bool wakes() const { return wakes_; }           // Whatever there is to receive ends the data thread's sleep.
   void describe(node::Snapshot& snapshot) const;  // Adds the ports, and what was refused before the node saw it.
 
   // The data thread's life, on the calling thread: step(now) until `stop`. May be lived again, with another waker.
@@ -57,7 +58,7 @@ class Network {
   std::unique_ptr<node::Port> port_;
   std::unique_ptr<node::SealedPort> sealed_;
   const dataplane::NetworkPort* inner_ = nullptr;
-  bool wakes_ = false;  // It does whenever there is something to receive.
+  bool wakes_ = false;
   PortLog log_;
   Instant looked_{};
 };

@@ -165,7 +165,7 @@ std::expected<void, Error> run_primary(const Config& config, std::optional<std::
   node::PrimaryNode node(options, std::move(*state), ring.span(), catch_up.span(), dataplane::monotonic_now());
   postgres::UpstreamOptions server{config.primary.conninfo, config.primary.application_name, config.primary.slot,
                                    facts->system, wake};
-  server.on_data_thread = config.runtime.idle != "spin";
+  server.on_data_thread = config.runtime.idle != "spin" && network->wakes();
   if (options.ship_written)
     server.stale_end = [&](Lsn flushed_end, TimelineId timeline) {
       return wal::io::stale_pages_end(wal_directory, layout, timeline, flushed_end);

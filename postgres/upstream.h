@@ -27,7 +27,8 @@ struct UpstreamOptions {
   // UpstreamConnected::stale_end, on the replication thread.
   std::function<Lsn(Lsn flushed_end, TimelineId)> stale_end{};
   // Once it streams, the replication connection is read by next_event() and written by report(), without a thread
-  // between: two wake-ups less for a commit. Else by a thread of its own, for a data thread that spins.
+  // between: two wake-ups less for a commit. Else by a thread of its own, for a data
+  // thread that does not sleep until a descriptor wakes it.
   bool on_data_thread = false;
 };
 
