@@ -376,7 +376,7 @@ struct ReplicaNode::Impl {
     Told compared = now_told;
     if ((now_told.window.value - told.window.value) < ring.size() / 4) compared.window = told.window;
     // Nobody waits for it: it goes along with what is durable next, if that comes soon.
-    if (!apply_awaited() && (hold().ns > 0 || now < applied_due)) compared.applied = told.applied;
+    if (!apply_awaited() && now < applied_due) compared.applied = told.applied;
     if (!ack_wanted && !receiver->ack_due(now, hold()) && compared == told && now < repeat_at &&
         now < last_ack + options.heartbeat)
       return false;

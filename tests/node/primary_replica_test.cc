@@ -30,6 +30,28 @@ TEST(Nodes, FeedTheStandbyAndReportWhatItApplied) {
   EXPECT_EQ(world.replica(0).standby.last.primary_flushed_end, end);
 }
 
+// No ack of its own at once; but none much later either, though nothing else is written.
+TEST(Nodes, TellWhatIsAppliedALittleLaterWhileNobodyWaitsForIt) {
+  World world("ANY 1 (b1, b2)");
+  ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
+  world.run(milliseconds(20));
+  Lsn applied;  // As told last, and when that moved.
+  Instant moved{}, durable_at{};
+  world.network.seen = [&](NodeId from, NodeId, const protocol::Frame& frame) {
+    const auto* ack = std::get_if<protocol::Ack>(&frame.body);
+    if (!ack || from != NodeId{2}) return;
+    if (ack->applied_end > applied) applied = ack->applied_end, moved = world.now;
+    if (ack->durable_end > applied && durable_at < moved) durable_at = world.now;
+  };
+  for (int i = 0; i < 5; ++i) {
+    const Lsn end = world.commit(100);
+    ASSERT_TRUE(world.until([&] { return applied == end; }));
+    EXPECT_GE(moved - durable_at, milliseconds(1)) << i;
+    EXPECT_LE(moved - durable_at, milliseconds(4)) << i;
+    world.run(milliseconds(20));
+  }
+}
+
 TEST(Nodes, CarryMuchMoreThanTheirRings) {
   World world("ANY 2 (b1, b2)");
   ASSERT_TRUE(world.until([&] { return world.all_streaming(); }));
