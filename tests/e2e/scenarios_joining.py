@@ -79,7 +79,7 @@ class WithFallback(Cluster):
 def a_standby_falls_back_and_returns():
     with WithFallback() as cluster:
         cluster.start()
-        load = IdLoad(cluster, 2, 60)
+        load = IdLoad(cluster, 2)
 
         def direct():
             return cluster.primary.sql("SELECT application_name FROM pg_stat_replication WHERE application_name IN ('a', 'b')").split()

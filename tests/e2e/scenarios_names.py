@@ -27,7 +27,7 @@ def commits_without_replicas_are_marked():
         cluster.start()
         wait_for("the mark of the time before the names to be dropped", lambda: all(marks(cluster, n) == [] for n in ("p", "a", "b")), 30)
         check(True, "nothing is marked once all that came before the names is held everywhere")
-        load = IdLoad(cluster, 2, 60)
+        load = IdLoad(cluster, 2)
         time.sleep(1.5)
         held = cluster.status("p")["primary"]["committed"]["durable"]
         set_names(cluster, "")

@@ -124,7 +124,7 @@ def check_nothing_lost(loads, servers):
 def power_cut(cluster, loads, stale, away=(), daemon_too=False):
     """Under load. `away`: replicas whose daemons are down meanwhile and come back when other WAL was written over the place. `daemon_too`: the primary's
     daemon ends with the server, as on a host that loses its power."""
-    loads.append(IdLoad(cluster, 4, 60))
+    loads.append(IdLoad(cluster))
     time.sleep(1)
     held, kept = write_unconfirmed(cluster)
     for name in away:
@@ -147,7 +147,7 @@ def power_cut(cluster, loads, stale, away=(), daemon_too=False):
         check(parse_lsn(cluster.flush_position()) > max(held.values()) + PAGE, f"it has written beyond what {', '.join(away)} holds")
     for name in away:
         cluster.start_daemon(name)
-    loads.append(IdLoad(cluster, 4, 60))
+    loads.append(IdLoad(cluster))
     cluster.wait_streaming(timeout=20)
     time.sleep(1)
     loads[-1].end()
@@ -169,7 +169,7 @@ def start_to_cut(cluster):
 
 
 def lose_and_promote(cluster, loads, members, options=()):
-    loads.append(IdLoad(cluster, 4, 60))
+    loads.append(IdLoad(cluster))
     time.sleep(1)
     cluster.lose_primary()
     loads[-1].wait(20)

@@ -13,7 +13,7 @@ def lose_and_promote(policy, level, members, options=()):
     """`members`: a minimal recovery set; the first of it with the better log is promoted."""
     with Cluster(policy=policy, level=level) as cluster:
         cluster.start()
-        load = IdLoad(cluster, 4, 60)
+        load = IdLoad(cluster)
         time.sleep(random.uniform(1.5, 3.5))
         cluster.lose_primary()
         load.wait(30)
@@ -108,7 +108,7 @@ def a_better_log_is_adopted_where_the_standby_is():
     """b keeps the log only and holds more than a, which has the standby: the policy ANY 1 lets commits return on b's word alone."""
     with Cluster(policy="ANY 1 (a, b)", log_only=("b",), wal_segsize=1) as cluster:
         cluster.start()
-        load = IdLoad(cluster, 4, 60, filler=1000)
+        load = IdLoad(cluster, filler=1000)
         time.sleep(1.5)
         cluster.daemons["a"].kill()
         time.sleep(random.uniform(1.5, 2.5))

@@ -77,9 +77,9 @@ def longest_stall(load, begin, end):
 def a_restarted_daemon_stalls_commits_briefly():
     with Cluster() as cluster:
         cluster.start()
-        load = IdLoad(cluster, 4, 60)
+        load = IdLoad(cluster)
         restarts = []
-        for name in ("p", "a", "p", "a", "p"):
+        for name in ("p", "a", "p"):
             for way in ("stop", "kill"):
                 time.sleep(1)
                 begin = time.time()
@@ -88,6 +88,7 @@ def a_restarted_daemon_stalls_commits_briefly():
                 wait_for(f"a commit after {name} was restarted", lambda: Commit(cluster).returned(20))
                 cluster.wait_streaming()
                 restarts.append((name, way, begin, time.time()))
+        check(load.process.alive(), "the load went on throughout")
         load.end()
         for name, way, begin, end in restarts:
             print(f"  {way:4} and start of {'the primary' if name == 'p' else 'a replica'}'s daemon: commits stood still for {longest_stall(load, begin, end) * 1e3:.0f} ms")
