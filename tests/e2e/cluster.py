@@ -86,6 +86,14 @@ def wait_for(what, condition, timeout=30, interval=0.05):
         time.sleep(interval)
 
 
+def runs(pid):
+    """Whether a process holds anything yet: one that ended and was not waited for by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Process:
     """One process of the cluster, its output in a log file."""
 
@@ -171,7 +179,7 @@ class Postgres:
             except ProcessLookupError:
                 pass
         # The shared memory of killed backends must be gone before a restart.
-        wait_for(f"{self.name}'s backends to end", lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), 10)
+        wait_for(f"{self.name}'s backends to end", lambda: not any(runs(p) for p in pids), 10, 0.01)
 
     def dump_hash(self):
         """Hash of an ordered dump: two databases with the same content have the same."""
