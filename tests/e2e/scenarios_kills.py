@@ -69,4 +69,4 @@ def comes_from_the_archive(cluster, archive, written_mb):
 
 @scenario
 def the_wal_a_replica_needs_is_gone():
-    lose_wal(32, 200, 1)
+    lose_wal(32, 100, 1)
